@@ -1,0 +1,37 @@
+"""npusim: a cycle-accurate simulator framework for a three-core INT8 NPU.
+
+What a user imports by hand lives here as a name; each is loaded when it is first asked for, so that ``import npusim``
+costs nothing and a command that needs no kernel compiles none. No code but that belongs here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what a type checker and an editor see; at run time __getattr__ loads the same names
+    from npusim.errors import NpusimError as NpusimError
+
+__version__ = "0.1.0"
+
+_PUBLIC: dict[str, str] = {
+    # public name -> the module that defines it
+    "NpusimError": "npusim.errors",
+}
+
+__all__ = ["NpusimError", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use (PEP 562) and keep it."""
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module 'npusim' has no attribute {name!r}", name=name)
+    value: object = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not, beside the module's own."""
+    return sorted({*globals(), *_PUBLIC})
