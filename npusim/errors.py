@@ -158,7 +158,9 @@ class CycleLimitError(SimulationError):
     """
 
     def __init__(self, limit_cycles: int, retired: int, total: int) -> None:
-        super().__init__(f"the limit of {limit_cycles} cycles was reached with {retired} of {total} instructions retired")
+        super().__init__(
+            f"the limit of {limit_cycles} cycles was reached with {retired} of {total} instructions retired"
+        )
         self.limit_cycles = limit_cycles
         self.retired = retired
         self.total = total
