@@ -1,0 +1,158 @@
+"""Pieces of LLVM IR shared by the intrinsics: vector types, splats, loads and stores at raw addresses, dot products.
+
+Called while numba generates code for the intrinsics beside it. Nothing in here is a kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from ..tier import compiled_features
+
+I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+F32, F64 = ir.FloatType(), ir.DoubleType()
+
+
+def vector(element: Any, lanes: int) -> Any:
+    """The LLVM type of ``lanes`` elements."""
+    return ir.VectorType(element, lanes)
+
+
+V16I32, V16F32, V64I8, V32I16 = vector(I32, 16), vector(F32, 16), vector(I8, 64), vector(I16, 32)
+
+
+def splat(builder: Any, scalar: Any, lanes: int) -> Any:
+    """A vector holding ``scalar`` in every lane."""
+    undefined = ir.Constant(vector(scalar.type, lanes), ir.Undefined)
+    seed = builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
+    return builder.shuffle_vector(seed, undefined, ir.Constant(vector(I32, lanes), [0] * lanes))
+
+
+def shuffle(builder: Any, left: Any, right: Any, indices: list[int]) -> Any:
+    """Elements of the concatenation of two vectors."""
+    return builder.shuffle_vector(left, right, ir.Constant(vector(I32, len(indices)), indices))
+
+
+def load(builder: Any, address: Any, kind: Any) -> Any:
+    """An unaligned load from an integer address."""
+    value = builder.load(builder.inttoptr(address, kind.as_pointer()))
+    value.align = 1
+    return value
+
+
+def store(builder: Any, value: Any, address: Any) -> None:
+    """An unaligned store to an integer address."""
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer())).align = 1
+
+
+def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
+    """The mask of the first ``count`` lanes; ``count`` is an i64 of any value, saturated to ``0..lanes``."""
+    indices = ir.Constant(vector(I64, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", indices, splat(builder, count, lanes))
+
+
+def low_mask(builder: Any, count: Any, lanes: int) -> Any:
+    """As ``first_lanes`` for ``0 <= count <= lanes``, in two scalar instructions where lanes is 64 or less."""
+    if lanes == 64:
+        wide = ir.IntType(64)
+        ones = builder.lshr(ir.Constant(wide, -1), builder.sub(ir.Constant(I64, 64), count))
+        # A shift by 64 is undefined: no lane at all is chosen separately.
+        bits = builder.select(builder.icmp_signed(">", count, ir.Constant(I64, 0)), ones, ir.Constant(wide, 0))
+    else:
+        ones = builder.sub(builder.shl(ir.Constant(I64, 1), count), ir.Constant(I64, 1))
+        bits = builder.trunc(ones, ir.IntType(lanes))
+    return builder.bitcast(bits, vector(I1, lanes))
+
+
+def masked_load(builder: Any, address: Any, mask: Any, kind: Any) -> Any:
+    """Load the lanes that the mask chooses, zero elsewhere; memory under other lanes is not touched."""
+    pointer = builder.inttoptr(address, kind.as_pointer())
+    name = f"llvm.masked.load.{_suffix(kind)}.p0"
+    signature = ir.FunctionType(kind, [pointer.type, I32, mask.type, kind])
+    function = cgutils.get_or_insert_function(builder.module, signature, name)
+    return builder.call(function, [pointer, ir.Constant(I32, 1), mask, ir.Constant(kind, [0] * kind.count)])
+
+
+def masked_store(builder: Any, value: Any, address: Any, mask: Any) -> None:
+    """Store the lanes that the mask chooses; memory under other lanes is not touched."""
+    pointer = builder.inttoptr(address, value.type.as_pointer())
+    name = f"llvm.masked.store.{_suffix(value.type)}.p0"
+    signature = ir.FunctionType(ir.VoidType(), [value.type, pointer.type, I32, mask.type])
+    function = cgutils.get_or_insert_function(builder.module, signature, name)
+    builder.call(function, [value, pointer, ir.Constant(I32, 1), mask])
+
+
+def call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    """Call an LLVM intrinsic."""
+    signature = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), arguments)
+
+
+def _suffix(kind: Any) -> str:
+    element = kind.element
+    letter = "f" if isinstance(element, (ir.FloatType, ir.DoubleType)) else "i"
+    bits = {F32: 32, F64: 64}.get(element) or element.width
+    return f"v{kind.count}{letter}{bits}"
+
+
+def dot_bytes(builder: Any, acc: Any, unsigned: Any, signed: Any) -> Any:
+    """``acc`` of sixteen i32 plus the dot products of four u8 and four s8 each: one ``vpdpbusd``."""
+    u, s = builder.bitcast(unsigned, V64I8), builder.bitcast(signed, V64I8)
+    return call(builder, "llvm.x86.avx512.vpdpbusd.512", V16I32, [acc, u, s])
+
+
+def dot_pairs(builder: Any, acc: Any, left: Any, right: Any) -> Any:
+    """``acc`` of sixteen i32 plus the dot products of two i16 each, by the widest multiply-add there is."""
+    features = compiled_features()
+    left, right = builder.bitcast(left, V32I16), builder.bitcast(right, V32I16)
+    if "avx512bw" in features:
+        return builder.add(acc, call(builder, "llvm.x86.avx512.pmaddw.d.512", V16I32, [left, right]))
+    if "avx2" in features:
+        return builder.add(acc, _split(builder, "llvm.x86.avx2.pmadd.wd", left, right, 2))
+    if "sse2" in features:
+        return builder.add(acc, _split(builder, "llvm.x86.sse2.pmadd.wd", left, right, 4))
+    wide = vector(I32, 32)
+    products = builder.mul(builder.sext(left, wide), builder.sext(right, wide))
+    even = shuffle(builder, products, products, list(range(0, 32, 2)))
+    odd = shuffle(builder, products, products, list(range(1, 32, 2)))
+    return builder.add(acc, builder.add(even, odd))
+
+
+def _split(builder: Any, name: str, left: Any, right: Any, parts: int) -> Any:
+    """Call a two-operand intrinsic on ``parts`` pieces of 32 i16 and join the sixteen i32."""
+    lanes = 32 // parts
+    pieces = []
+    for part in range(parts):
+        window = list(range(part * lanes, (part + 1) * lanes))
+        operands = [shuffle(builder, x, x, window) for x in (left, right)]
+        pieces.append(call(builder, name, vector(I32, lanes // 2), operands))
+    while len(pieces) > 1:
+        pieces = [
+            shuffle(builder, a, b, list(range(2 * a.type.count)))
+            for a, b in zip(pieces[::2], pieces[1::2], strict=True)
+        ]
+    return pieces[0]
+
+
+def minimum(builder: Any, left: Any, right: Any) -> Any:
+    """Elementwise, of floats that are not NaN."""
+    return builder.select(builder.fcmp_ordered("<", left, right), left, right)
+
+
+def maximum(builder: Any, left: Any, right: Any) -> Any:
+    """Elementwise, of floats that are not NaN."""
+    return builder.select(builder.fcmp_ordered(">", left, right), left, right)
+
+
+def round_to_int(builder: Any, value: Any) -> Any:
+    """Sixteen f32 of magnitude below 2**22, rounded half to even, as i32."""
+    if "avx512f" in compiled_features():
+        mask, mode = ir.Constant(I16, -1), ir.Constant(I32, 4)
+        return call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", V16I32,
+                    [value, ir.Constant(V16I32, [0] * 16), mask, mode])  # fmt: skip
+    # Adding 1.5 * 2**23 leaves no room for a fraction: the addition itself rounds half to even.
+    magic = ir.Constant(V16F32, [12582912.0] * 16)
+    return builder.fptosi(builder.fsub(builder.fadd(value, magic), magic), V16I32)

@@ -1,0 +1,240 @@
+"""The matrix micro-kernel: a register tile of up to fourteen rows by thirty-two columns, requantise included.
+
+Called by the matmul and convolution drivers. Packing and loops over tiles live there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..tier import compiled_features
+from . import emit
+from .emit import I8, I32, I64, V16F32, V16I32
+
+UNSIGNED_SIGNED, SIGNED_UNSIGNED, PAIRS = 0, 1, 2
+"""What a step multiplies: u8 rows by s8 columns, s8 by u8 (four K each), or i16 by i16 (two K)."""
+
+COLUMNS = 32
+UNROLL = 4
+
+if "avx512f" in compiled_features():
+    MAX_ROWS = 14
+elif "avx2" in compiled_features():
+    MAX_ROWS = 3
+else:
+    MAX_ROWS = 1
+"""Rows of the tallest tile: with two vectors of columns it fills the register file."""
+
+
+def _const(value: int) -> Any:
+    return ir.Constant(I64, value)
+
+
+@intrinsic(prefer_literal=True)
+def _tile(typingctx, rows, form, work):
+    """Emit the tile for literal ``rows`` and ``form``; ``work`` is explained further down."""
+    if not isinstance(rows, types.IntegerLiteral) or not isinstance(form, types.IntegerLiteral):
+        return None
+    tall, kind = rows.literal_value, form.literal_value
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        fields = cgutils.unpack_tuple(builder, args[2])
+        (a, stride, b, steps, column, row_sums, zeros, scale, dst, offset, count, low, high, zero, raw) = fields
+        accs = [cgutils.alloca_once(builder, V16I32) for _ in range(2 * tall)]
+        _start(builder, accs, tall, column, row_sums, zeros)
+        _accumulate(builder, accs, tall, kind, a, stride, b, steps)
+        keep_raw = builder.icmp_signed("!=", raw, _const(0))
+        with builder.if_else(keep_raw) as (then, otherwise):
+            with then:
+                for i, acc in enumerate(accs):
+                    emit.store(builder, builder.load(acc), builder.add(raw, _const(64 * i)))
+            with otherwise:
+                _finish(builder, accs, tall, scale, dst, offset, count, low, high, zero)
+        return context.get_dummy_value()
+
+    return types.void(rows, form, work), codegen
+
+
+def _start(builder: Any, accs: list[Any], tall: int, column: Any, row_sums: Any, zeros: Any) -> None:
+    """Accumulators begin with the column's term, minus row sum times weight zero point where there is one."""
+    terms = [emit.load(builder, builder.add(column, _const(64 * j)), V16I32) for j in range(2)]
+    for i, acc in enumerate(accs):
+        builder.store(terms[i % 2], acc)
+    with builder.if_then(builder.icmp_signed("!=", row_sums, _const(0))):
+        weights = [emit.load(builder, builder.add(zeros, _const(64 * j)), V16I32) for j in range(2)]
+        for r in range(tall):
+            total = emit.splat(builder, emit.load(builder, builder.add(row_sums, _const(4 * r)), I32), 16)
+            for j in range(2):
+                builder.store(builder.sub(terms[j], builder.mul(total, weights[j])), accs[2 * r + j])
+
+
+def _accumulate(builder: Any, accs: list[Any], tall: int, kind: int, a: Any, stride: Any, b: Any, steps: Any) -> None:
+    """The K loop. Rows are reached from every third one, so that addresses fit the general registers."""
+    bases = [builder.add(a, builder.mul(stride, _const(3 * j))) for j in range((tall + 2) // 3)]
+    twice = builder.add(stride, stride)
+    position = cgutils.alloca_once(builder, I64)
+    builder.store(_const(0), position)
+    end = builder.mul(steps, _const(4))
+
+    def step(k: Any, ahead: int) -> None:
+        here = builder.add(k, _const(4 * ahead))
+        panel = builder.add(b, builder.mul(k, _const(32)))
+        columns = [emit.load(builder, builder.add(panel, _const(128 * ahead + 64 * j)), V16I32) for j in range(2)]
+        for r in range(tall):
+            address = builder.add(bases[r // 3], here)
+            if r % 3:
+                address = builder.add(address, stride if r % 3 == 1 else twice)
+            row = emit.splat(builder, emit.load(builder, address, I32), 16)
+            for j in range(2):
+                acc = accs[2 * r + j]
+                builder.store(_dot(builder, kind, builder.load(acc), row, columns[j]), acc)
+
+    for unroll in (UNROLL, 1):
+        head, body, after = (builder.append_basic_block(name) for name in ("k.head", "k.body", "k.after"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        k = builder.load(position)
+        advanced = builder.add(k, _const(4 * unroll))
+        builder.cbranch(builder.icmp_signed("<=", advanced, end), body, after)
+        builder.position_at_end(body)
+        for ahead in range(unroll):
+            step(k, ahead)
+        builder.store(advanced, position)
+        builder.branch(head)
+        builder.position_at_end(after)
+
+
+def _dot(builder: Any, kind: int, acc: Any, row: Any, column: Any) -> Any:
+    if kind == UNSIGNED_SIGNED:
+        return emit.dot_bytes(builder, acc, row, column)
+    if kind == SIGNED_UNSIGNED:
+        return emit.dot_bytes(builder, acc, column, row)
+    return emit.dot_pairs(builder, acc, row, column)
+
+
+def _finish(builder: Any, accs: list[Any], tall: int, scale: Any, dst: Any, offset: Any, count: Any,
+            low: Any, high: Any, zero: Any) -> None:  # fmt: skip
+    """The second copy of ``law.requantize``, for sixteen accumulators at a time, and the store of bytes."""
+    scales = [emit.load(builder, builder.add(scale, _const(64 * j)), V16F32) for j in range(2)]
+    lows, highs = emit.splat(builder, low, 16), emit.splat(builder, high, 16)
+    zeros = emit.splat(builder, builder.trunc(zero, I32), 16)
+    whole = builder.icmp_signed("==", count, _const(COLUMNS))
+    mask = emit.low_mask(builder, count, 32)
+    for r in range(tall):
+        halves = []
+        for j in range(2):
+            value = builder.fmul(builder.sitofp(builder.load(accs[2 * r + j]), V16F32), scales[j])
+            clamped = emit.minimum(builder, emit.maximum(builder, value, lows), highs)
+            halves.append(builder.add(emit.round_to_int(builder, clamped), zeros))
+        both = emit.shuffle(builder, halves[0], halves[1], list(range(32)))
+        result = builder.trunc(both, emit.vector(I8, 32))
+        address = builder.add(emit.load(builder, builder.add(dst, _const(8 * r)), I64), offset)
+        with builder.if_else(whole) as (then, otherwise):
+            with then:
+                emit.store(builder, result, address)
+            with otherwise:
+                emit.masked_store(builder, result, address, mask)
+
+
+# Numba never finds closures over intrinsics in its cache, hence one written-out function per kind of step. Each runs
+# the smallest tile that holds ``rows`` (1 to MAX_ROWS) rows. ``work`` is a tuple of integers, most of them addresses:
+#   a, stride           packed rows: first byte, bytes from row to row
+#   b, steps            packed columns: ``steps`` blocks of 128 bytes
+#   column              int32[32]: start value of each accumulator
+#   row_sums, zeros     int32[rows], int32[32]: their product is subtracted; row_sums = 0 leaves it out
+#   scale               float32[32] multipliers
+#   dst, offset, count  int64[rows] addresses of destination rows; byte offset in them; columns to store, 1 to 32
+#   low, high, zero     clamp limits less the zero point, as float32; zero point
+#   raw                 where not 0: store int32[rows][32] there instead and requantise nothing
+
+
+@njit
+def tile_height(rows):
+    """Rows that are computed for ``rows``: those beyond must have addresses that may be read and written."""
+    if MAX_ROWS == 14:
+        if rows > 4:
+            return 7 if rows <= 7 else (10 if rows <= 10 else 14)
+        return 4 if rows > 2 else rows
+    if MAX_ROWS == 3:
+        return 1 if rows == 1 else 3
+    return 1
+
+
+@njit
+def multiply_us(rows, work):
+    """u8 rows by s8 columns."""
+    if MAX_ROWS == 14:
+        if rows <= 1:
+            _tile(1, 0, work)
+        elif rows <= 2:
+            _tile(2, 0, work)
+        elif rows <= 4:
+            _tile(4, 0, work)
+        elif rows <= 7:
+            _tile(7, 0, work)
+        elif rows <= 10:
+            _tile(10, 0, work)
+        else:
+            _tile(14, 0, work)
+    elif MAX_ROWS == 3:
+        if rows <= 1:
+            _tile(1, 0, work)
+        else:
+            _tile(3, 0, work)
+    else:
+        _tile(1, 0, work)
+
+
+@njit
+def multiply_su(rows, work):
+    """s8 rows by u8 columns."""
+    if MAX_ROWS == 14:
+        if rows <= 1:
+            _tile(1, 1, work)
+        elif rows <= 2:
+            _tile(2, 1, work)
+        elif rows <= 4:
+            _tile(4, 1, work)
+        elif rows <= 7:
+            _tile(7, 1, work)
+        elif rows <= 10:
+            _tile(10, 1, work)
+        else:
+            _tile(14, 1, work)
+    elif MAX_ROWS == 3:
+        if rows <= 1:
+            _tile(1, 1, work)
+        else:
+            _tile(3, 1, work)
+    else:
+        _tile(1, 1, work)
+
+
+@njit
+def multiply_pairs(rows, work):
+    """i16 rows by i16 columns."""
+    if MAX_ROWS == 14:
+        if rows <= 1:
+            _tile(1, 2, work)
+        elif rows <= 2:
+            _tile(2, 2, work)
+        elif rows <= 4:
+            _tile(4, 2, work)
+        elif rows <= 7:
+            _tile(7, 2, work)
+        elif rows <= 10:
+            _tile(10, 2, work)
+        else:
+            _tile(14, 2, work)
+    elif MAX_ROWS == 3:
+        if rows <= 1:
+            _tile(1, 2, work)
+        else:
+            _tile(3, 2, work)
+    else:
+        _tile(1, 2, work)

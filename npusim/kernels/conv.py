@@ -1,0 +1,166 @@
+"""Convolutions of quantised images: dense and grouped.
+
+Called by the executor and by users. The jitted loops are in ``compiled``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from . import tier
+from .operands import (
+    BYTE_TYPES, MODES, SHORT_TYPES, SIGNED, Array, bias_array, finish, integer_matmul, limits, multiplier_array,
+    workspace, zero_array,
+)  # fmt: skip
+
+_NO_PARTIAL = np.empty((0, 0, 0), np.int32)
+
+Pair = tuple[int, int]
+
+
+def conv(
+    src: Array,
+    weights: Array,
+    dst: Array,
+    *,
+    kernel: Pair,
+    stride: Pair = (1, 1),
+    dilation: Pair = (1, 1),
+    pad: Pair = (0, 0),
+    groups: int = 1,
+    src_zero: int = 0,
+    weight_zero: Any = 0,
+    bias: Array | None = None,
+    partial: Array | None = None,
+    multiplier: Any = None,
+    dst_zero: int = 0,
+    low: int | None = None,
+    high: int | None = None,
+) -> None:
+    """Convolve one image and requantise, exactly.
+
+    Args:
+        src: [h, w, c] of 8 or 16 bits.
+        weights: dense blocks ``[groups][ceil(n/32)][ceil(k/4)][32][4]`` of any shape, n output channels a group and
+            k = kernel rows x kernel columns x input channels of the group; int8, uint8 or int16.
+        dst: [oh, ow, oc]: 8 or 16 bits, or int32 (int64 where an operand has 16 bits) for raw accumulators.
+        kernel: rows, columns.
+        stride: of rows, columns.
+        dilation: of rows, columns.
+        pad: above, left; a tap outside the image contributes nothing, also below and on the right.
+        groups: of channels.
+        src_zero: zero point of the source.
+        weight_zero: zero point of the weights, or int32[oc].
+        bias: int32[oc].
+        partial: accumulators of an earlier convolution, int32 (int64) of dst's shape, added.
+        multiplier: float32 factor or float32[oc]; see ``isa.law.requantize``.
+        dst_zero: zero point of the destination.
+        low: smallest result, zero point included; by default the type's.
+        high: largest result.
+
+    Channels are contiguous; rows and pixels may have any stride.
+
+    Raises:
+        ValueError: if shapes, types or strides do not fit.
+    """
+    out_h, out_w, out_channels = dst.shape
+    channels = src.shape[2]
+    if groups < 1 or channels % groups or out_channels % groups:
+        raise ValueError(f"{groups} groups do not divide {channels} source and {out_channels} destination channels")
+    mode, wide, bias_, zeros, multipliers, low, high = _check(
+        src, weights, dst, partial, kernel, stride, dilation, bias, weight_zero, multiplier, low, high
+    )
+    n, k = out_channels // groups, kernel[0] * kernel[1] * (channels // groups)
+    blocks, steps = (n + 31) // 32, (k + 3) // 4
+    if weights.size != groups * blocks * steps * 128:
+        raise ValueError(f"weights have {weights.size} elements; {groups} x {blocks} x {steps} blocks of 128 wanted")
+    if dst.size == 0:
+        return
+    blocked = weights.reshape(-1)
+    chosen = tier.active()
+    if chosen is tier.Tier.NUMPY or wide or k == 0 or src.size == 0:
+        _numpy(src, blocked, dst, kernel, stride, dilation, pad, groups, src_zero, zeros, bias_, partial, multipliers,
+               dst_zero, low, high, wide)  # fmt: skip
+        return
+    room = workspace(8192 + blocks * 512 + 16 * (k + 192))
+    geometry = (*kernel, *stride, *dilation, *pad, groups)
+    signs = SIGNED[src.dtype] + 2 * SIGNED[weights.dtype]
+    tiles = (out_h * out_w + 13) // 14
+    _vnni().conv(
+        src.view(np.uint8), blocked.view(np.uint8), dst.view(np.uint8), _NO_PARTIAL if partial is None else partial,
+        geometry, signs, src_zero, zeros, bias_, multipliers, mode, dst_zero, low, high, room, 0, tiles,
+    )  # fmt: skip
+
+
+def _check(src: Array, weights: Array, dst: Array, partial: Array | None, kernel: Pair, stride: Pair, dilation: Pair,
+           bias: Array | None, weight_zero: Any, multiplier: Any, low: int | None,
+           high: int | None) -> tuple[Any, ...]:  # fmt: skip
+    """Types, strides and parameter arrays of any convolution."""
+    if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1:
+        raise ValueError(f"kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1")
+    mode = MODES.get(dst.dtype)
+    if mode is None:
+        raise ValueError(f"dst is {dst.dtype}; wanted 8 or 16 bits, int32 or int64")
+    if src.dtype in BYTE_TYPES and weights.dtype in BYTE_TYPES:
+        wide = False
+    elif src.dtype in SIGNED and weights.dtype in SIGNED:
+        wide = True
+    else:
+        raise ValueError(f"operands are {src.dtype} and {weights.dtype}; wanted 8- or 16-bit integers")
+    accumulator = np.int64 if wide else np.int32
+    if (mode >= 2 and dst.dtype != accumulator) or (partial is not None and partial.dtype != accumulator):
+        raise ValueError(f"accumulators of {src.dtype} by {weights.dtype} are {np.dtype(accumulator)}")
+    if partial is not None and partial.shape != dst.shape:
+        raise ValueError(f"partial {partial.shape} is not of dst's shape {dst.shape}")
+    for name, array in (("src", src), ("dst", dst)):
+        if array.strides[2] != array.itemsize and array.shape[2] > 1:
+            raise ValueError(f"channels of {name} are not contiguous")
+    if not weights.flags.c_contiguous:
+        raise ValueError("weights are not contiguous")
+    channels = dst.shape[2]
+    low, high = limits(dst.dtype, low, high)
+    return (mode, wide, bias_array(bias, channels), zero_array(weight_zero, channels),
+            multiplier_array(multiplier, channels, mode >= 2), low, high)  # fmt: skip
+
+
+@cache
+def _vnni() -> Any:
+    from .compiled import matrix_vnni
+
+    return matrix_vnni
+
+
+def taps(image: Array, out_size: Pair, kernel: Pair, stride: Pair, dilation: Pair, pad: Pair, padding: int) -> Array:
+    """A view [oh, ow, kernel rows, kernel columns, c] of the padded image: the pixels under each kernel position."""
+    height, width, channels = image.shape
+    out_h, out_w = out_size
+    rows = max((out_h - 1) * stride[0] + (kernel[0] - 1) * dilation[0] + 1, pad[0] + height)
+    columns = max((out_w - 1) * stride[1] + (kernel[1] - 1) * dilation[1] + 1, pad[1] + width)
+    padded = np.full((rows, columns, channels), padding, image.dtype)
+    padded[pad[0] : pad[0] + height, pad[1] : pad[1] + width] = image
+    row, column, channel = padded.strides
+    return np.lib.stride_tricks.as_strided(
+        padded, (out_h, out_w, *kernel, channels),
+        (row * stride[0], column * stride[1], row * dilation[0], column * dilation[1], channel),
+    )  # fmt: skip
+
+
+def _numpy(src: Array, blocked: Array, dst: Array, kernel: Pair, stride: Pair, dilation: Pair, pad: Pair, groups: int,
+           src_zero: int, zeros: Array, bias: Array, partial: Array | None, multipliers: Array, dst_zero: int,
+           low: int, high: int, wide: bool) -> None:  # fmt: skip
+    out_h, out_w, out_channels = dst.shape
+    n, in_group = out_channels // groups, src.shape[2] // groups
+    k = kernel[0] * kernel[1] * in_group
+    patches = taps(src.astype(np.int64) - src_zero, (out_h, out_w), kernel, stride, dilation, pad, 0)
+    panels = blocked.reshape(groups, -(-n // 32), -(-k // 4), 32, 4).transpose(0, 1, 3, 2, 4)
+    panels = panels.reshape(groups, -(-n // 32) * 32, -1)[:, :n, :k].astype(np.int64)
+    zeros = np.broadcast_to(zeros, (out_channels,))
+    acc = np.empty((out_h * out_w, out_channels), np.int64)
+    for g in range(groups):
+        here = slice(g * n, (g + 1) * n)
+        columns = patches[..., g * in_group : (g + 1) * in_group].reshape(out_h * out_w, k)
+        acc[:, here] = integer_matmul(columns, (panels[g] - zeros[here, None]).T)
+    finish(acc.reshape(dst.shape), dst, bias, multipliers, partial, dst_zero, low, high, wide)

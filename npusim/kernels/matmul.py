@@ -1,0 +1,154 @@
+"""Batched matrix products of quantised tensors.
+
+Called by the executor and by users. The jitted loops are in ``compiled``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from . import tier
+from .operands import (
+    BYTE_TYPES, MODES, SHORT_TYPES, SIGNED, Array, bias_array, finish, integer_matmul, limits, multiplier_array,
+    workspace, zero_array,
+)  # fmt: skip
+
+LAYOUTS = {"row_major": 0, "transposed": 1, "blocked": 2}
+_NO_PARTIAL = np.empty((0, 0, 0, 0), np.int32)
+
+
+def matmul(
+    a: Array,
+    b: Array,
+    dst: Array,
+    *,
+    a_transposed: bool = False,
+    b_layout: str = "row_major",
+    a_zero: int = 0,
+    b_zero: Any = 0,
+    bias: Array | None = None,
+    partial: Array | None = None,
+    multiplier: Any = None,
+    dst_zero: int = 0,
+    low: int | None = None,
+    high: int | None = None,
+) -> None:
+    """``dst[b0, b1] = requantize(a[b0, b1] @ b[b0, b1])`` of 8- or 16-bit integers, exactly.
+
+    Args:
+        a: [b0, b1, m, k] integers, or [b0, b1, k, m] where ``a_transposed``. Leading axes may be missing.
+        b: ``row_major`` [b0, b1, k, n], ``transposed`` [b0, b1, n, k], or ``blocked``
+            [b0, b1, ceil(n/32), ceil(k/4), 32, 4] with dense blocks. Batch axes may have stride 0.
+        dst: [b0, b1, m, n]: 8 or 16 bits, or int32 (int64 where an operand has 16 bits) for raw accumulators.
+        a_zero: zero point of ``a``.
+        b_zero: zero point of ``b``, or int32[n].
+        bias: int32[n], added to the accumulators.
+        partial: accumulators of an earlier product, int32 (int64) of dst's shape, added too.
+        multiplier: float32 factor or float32[n]; see ``isa.law.requantize``.
+        dst_zero: zero point of ``dst``.
+        low: smallest result, zero point included; by default the type's.
+        high: largest result.
+
+    The last axis of every operand is contiguous; all other axes may have any stride.
+
+    Raises:
+        ValueError: if shapes, types or strides do not fit.
+    """
+    if not (a.ndim == dst.ndim == 4):
+        a, b, dst, partial = _four_axes(a, b, dst, partial, b_layout)
+    outer, inner, m, n = dst.shape
+    if a_transposed:
+        k, rows = a.shape[2:]
+    else:
+        rows, k = a.shape[2:]
+    if b_layout == "row_major":
+        fits = b.shape == (outer, inner, k, n)
+    elif b_layout == "transposed":
+        fits = b.shape == (outer, inner, n, k)
+    elif b_layout == "blocked":
+        fits = b.shape == (outer, inner, -(-n // 32), -(-k // 4), 32, 4) and (b.size == 0 or b[0, 0].flags.c_contiguous)
+    else:
+        raise ValueError(f"b_layout {b_layout!r}; allowed: {', '.join(LAYOUTS)}")
+    if rows != m or not fits or a.shape[:2] != (outer, inner):
+        raise ValueError(f"shapes do not fit: a {a.shape}, b {b.shape} {b_layout}, dst {dst.shape}")
+    mode = MODES.get(dst.dtype)
+    if mode is None:
+        raise ValueError(f"dst is {dst.dtype}; wanted 8 or 16 bits, int32 or int64")
+    bias_, zeros = bias_array(bias, n), zero_array(b_zero, n)
+    multipliers = multiplier_array(multiplier, n, mode >= 2)
+    low, high = limits(dst.dtype, low, high)
+    if partial is not None and partial.shape != dst.shape:
+        raise ValueError(f"partial {partial.shape} is not of dst's shape {dst.shape}")
+    if a.dtype in BYTE_TYPES and b.dtype in BYTE_TYPES:
+        wide = False
+    elif a.dtype in SIGNED and b.dtype in SIGNED:
+        wide = True
+    else:
+        raise ValueError(f"operands are {a.dtype} and {b.dtype}; wanted 8- or 16-bit integers")
+    accumulator = np.int64 if wide else np.int32
+    if mode >= 2 and dst.dtype != accumulator or partial is not None and partial.dtype != accumulator:
+        raise ValueError(f"accumulators of {a.dtype} by {b.dtype} are {np.dtype(accumulator)}")
+    if not (a.strides[3] == a.itemsize and b.strides[-1] == b.itemsize and dst.strides[3] == dst.itemsize):
+        if dst.size and k:
+            a, b = _dense(a), _dense(b)
+            if dst.strides[3] != dst.itemsize and n > 1:
+                raise ValueError("the last axis of dst is not contiguous")
+    if dst.size == 0:
+        return
+    chosen = tier.active()
+    if chosen is tier.Tier.NUMPY or k == 0 or wide:
+        _numpy(a, b, dst, a_transposed, b_layout, k, a_zero, zeros, bias_, partial, multipliers, dst_zero, low, high,
+               wide)  # fmt: skip
+        return
+    layout = LAYOUTS[b_layout]
+    if layout == 2:
+        b = b.reshape(outer, inner, 1, -1)
+    blocks, steps = (n + 31) // 32, (k + 3) // 4
+    room = workspace(8192 + blocks * (512 + 128 * steps) + 16 * (k + 192))
+    signs = SIGNED[a.dtype] + 2 * SIGNED[b.dtype]
+    tiles = outer * inner * ((m + 13) // 14)
+    _vnni().matmul(
+        a.view(np.uint8), b.view(np.uint8), dst.view(np.uint8), _NO_PARTIAL if partial is None else partial,
+        a_transposed, layout, signs, a_zero, zeros, bias_, multipliers, mode, dst_zero, low, high, room, 0, tiles,
+    )  # fmt: skip
+
+
+@cache
+def _vnni() -> Any:
+    from .compiled import matrix_vnni
+
+    return matrix_vnni
+
+
+def _dense(array: Array) -> Array:
+    return array if array.strides[-1] == array.itemsize else np.ascontiguousarray(array)
+
+
+def _four_axes(a: Array, b: Array, dst: Array, partial: Array | None, b_layout: str) -> tuple[Any, ...]:
+    """Put missing batch axes in front."""
+    full = 6 if b_layout == "blocked" else 4
+    if a.ndim > 4 or b.ndim > full or dst.ndim > 4:
+        raise ValueError(f"too many axes: a {a.shape}, b {b.shape}, dst {dst.shape}")
+    a, dst = a[(None,) * (4 - a.ndim)], dst[(None,) * (4 - dst.ndim)]
+    b = b[(None,) * (full - b.ndim)]
+    if partial is not None:
+        partial = partial[(None,) * (4 - partial.ndim)]
+    return a, b, dst, partial
+
+
+def _numpy(a: Array, b: Array, dst: Array, a_transposed: bool, b_layout: str, k: int, a_zero: int, zeros: Array,
+           bias: Array, partial: Array | None, multipliers: Array, dst_zero: int, low: int, high: int,
+           wide: bool) -> None:  # fmt: skip
+    n = dst.shape[3]
+    if a_transposed:
+        a = a.swapaxes(2, 3)
+    if b_layout == "blocked":
+        outer, inner = b.shape[:2]
+        b = b.transpose(0, 1, 3, 5, 2, 4).reshape(outer, inner, -1, b.shape[2] * 32)[:, :, :k, :n]
+    elif b_layout == "transposed":
+        b = b.swapaxes(2, 3)
+    acc = integer_matmul(a.astype(np.int64) - a_zero, b.astype(np.int64) - zeros)
+    finish(acc, dst, bias, multipliers, partial, dst_zero, low, high, wide)

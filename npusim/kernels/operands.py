@@ -1,0 +1,102 @@
+"""What the public matrix kernels share: operand checks, parameter arrays, the workspace, and the slow epilogue.
+
+Called by ``matmul``, ``conv`` and their like. Nothing jitted in here.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from isa import law
+
+Array = np.ndarray[Any, Any]
+
+BYTE_TYPES = (np.dtype(np.int8), np.dtype(np.uint8))
+SHORT_TYPES = (np.dtype(np.int16), np.dtype(np.uint16))
+
+MODES = {
+    np.dtype(np.int8): 0, np.dtype(np.uint8): 0, np.dtype(np.int16): 1, np.dtype(np.uint16): 1,
+    np.dtype(np.int32): 2, np.dtype(np.int64): 3,
+}  # fmt: skip
+"""How a destination type is delivered; see ``compiled.deliver``."""
+
+SIGNED = {np.dtype(np.int8): 1, np.dtype(np.uint8): 0, np.dtype(np.int16): 1, np.dtype(np.uint16): 0}
+
+LIMITS = {dtype: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) for dtype in MODES}
+
+_NO_BIAS = np.empty(0, np.int32)
+_ZERO = np.zeros(1, np.int32)
+_UNIT = np.ones(1, np.float32)
+_LOCAL = threading.local()
+
+
+def bias_array(bias: Array | None, channels: int) -> Array:
+    """``bias`` as int32[channels], or an empty array for none."""
+    if bias is None:
+        return _NO_BIAS
+    if bias.dtype != np.int32 or bias.shape != (channels,):
+        raise ValueError(f"bias is {bias.dtype}{list(bias.shape)}; wanted int32[{channels}]")
+    return bias
+
+
+def zero_array(zero: Any, channels: int) -> Array:
+    """A zero point or one per channel as int32[1 or channels]."""
+    if isinstance(zero, np.ndarray) and zero.ndim:
+        if zero.dtype != np.int32 or zero.shape != (channels,):
+            raise ValueError(f"zero point is {zero.dtype}{list(zero.shape)}; wanted an integer or int32[{channels}]")
+        return zero
+    return np.array([zero], np.int32) if zero else _ZERO
+
+
+def multiplier_array(multiplier: Any, channels: int, raw: bool) -> Array:
+    """A multiplier or one per channel as float32[1 or channels]; none belongs to raw accumulators only."""
+    if isinstance(multiplier, np.ndarray) and multiplier.ndim:
+        if multiplier.dtype != np.float32 or multiplier.shape != (channels,):
+            raise ValueError(
+                f"multiplier is {multiplier.dtype}{list(multiplier.shape)}; wanted a number or float32[{channels}]"
+            )
+        return multiplier
+    if multiplier is None:
+        if not raw:
+            raise ValueError("a requantised destination needs a multiplier")
+        return _UNIT
+    return np.array([multiplier], np.float32)
+
+
+def limits(dtype: Any, low: int | None, high: int | None) -> tuple[int, int]:
+    """The clamp limits, by default those of the destination type."""
+    smallest, largest = LIMITS[dtype]
+    return smallest if low is None else low, largest if high is None else high
+
+
+def workspace(size: int) -> Array:
+    """At least ``size`` scratch bytes at a 64-byte boundary, of this thread, overwritten by its next kernel."""
+    held: Array | None = getattr(_LOCAL, "held", None)
+    if held is None or held.size < size:
+        room = np.empty(max(2 * size, 1 << 18) + 64, np.uint8)
+        skip = -room.ctypes.data % 64
+        held = _LOCAL.held = room[skip : room.size - 64 + skip]
+    return held
+
+
+def finish(acc: Array, dst: Array, bias: Array, multiplier: Array, partial: Array | None,
+           zero: int, low: int, high: int, wide: bool) -> None:  # fmt: skip
+    """The numpy tier's epilogue: add bias and partial sums to int64 ``acc``, wrap, requantise, store."""
+    if bias.size:
+        acc = acc + bias
+    if partial is not None:
+        acc = acc + partial
+    acc = acc.astype(np.int64 if wide else np.int32)
+    if MODES[dst.dtype] >= 2:
+        dst[...] = acc
+    else:
+        dst[...] = law.requantize(acc, multiplier, zero, low, high)
+
+
+def integer_matmul(a: Array, b: Array) -> Array:
+    """Exact product of integer matrices below 2**17 in magnitude, as int64, through float64 BLAS."""
+    if a.shape[-1] > 1 << 18:
+        return np.matmul(a.astype(np.int64), b.astype(np.int64))
+    return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64)
