@@ -29,7 +29,7 @@ class FieldSpec:
         minimum: smallest value; the largest is ``2**bits - 1``.
         choices: the values allowed, for enumerations; empty otherwise.
         hexadecimal: print as 0x..., for addresses.
-        symbol: kind of name an assembler may give instead of a number ("segment", "core"), or "".
+        symbol: kind of name an assembler may give instead of a number: "segment", "units" or "".
         at: explicit bit position, or None to follow the previous field.
     """
 
@@ -68,6 +68,11 @@ def ocm_address(doc: str, *, default: Any = REQUIRED) -> Any:
     return _field(FieldSpec(doc=doc, bits=OCM_ADDRESS_BITS, hexadecimal=True), default)
 
 
+def unit_mask(bits: int, doc: str) -> Any:
+    """A mask of unit numbers; assembly may name the units, joined by plus."""
+    return _field(FieldSpec(doc=doc, bits=bits, symbol="units"), REQUIRED)
+
+
 def segment(doc: str) -> Any:
     """A DRAM segment of the program, by number or by name."""
     return _field(FieldSpec(doc=doc, bits=SEGMENT_BITS, symbol="segment"), REQUIRED)
@@ -94,4 +99,4 @@ def flag(doc: str) -> Any:
     return _field(FieldSpec(doc=doc, bits=1), 0)
 
 
-SPECIFIERS = (unsigned, extent, ocm_address, segment, dram_offset, choice, element_type, flag)
+SPECIFIERS = (unsigned, extent, ocm_address, unit_mask, segment, dram_offset, choice, element_type, flag)

@@ -175,9 +175,9 @@ def instruction(*, opcode: int, units: tuple[Unit, ...], max_waits: int = HEADER
     def declare(cls: _T) -> _T:
         cls.__annotations__["waits"] = tuple[Wait, ...]
         cls.waits = ()
+        cls.__post_init__ = _validate  # before the dataclass is made: its __init__ calls only what is there then
         made: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
         made.layout = _lay_out(made, opcode, units, max_waits)
-        made.__post_init__ = _validate
         OPCODES[opcode] = made
         MNEMONICS[made.layout.mnemonic] = made
         return made  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..field import unsigned
+from ..field import unit_mask, unsigned
 from ..instruction import ANY_UNIT, MAX_CORES, Instruction, instruction
 from ..memory import Memory
 
@@ -30,7 +30,7 @@ class Barrier(Instruction):
     so on. Everything before it on any participant is ordered before everything after it on all of them.
     """
 
-    units: int = unsigned(BARRIER_UNITS, "mask of participating unit numbers, 5 * core + unit; the own one included")
+    units: int = unit_mask(BARRIER_UNITS, "mask of participating unit numbers, 5 * core + unit; the own one included")
     id: int = unsigned(16, "name of the meeting", default=0)
 
     def operation(self, memory: Memory) -> None:
