@@ -12,8 +12,17 @@ import numpy as np
 
 from . import tier
 from .operands import (
-    BYTE_TYPES, MODES, SHORT_TYPES, SIGNED, Array, bias_array, finish, integer_matmul, limits, multiplier_array,
-    workspace, zero_array,
+    BYTE_TYPES,
+    MODES,
+    SIGNED,
+    Array,
+    bias_array,
+    finish,
+    integer_matmul,
+    limits,
+    multiplier_array,
+    workspace,
+    zero_array,
 )  # fmt: skip
 
 _NO_PARTIAL = np.empty((0, 0, 0), np.int32)
@@ -85,11 +94,13 @@ def conv(
         _numpy(src, blocked, dst, kernel, stride, dilation, pad, groups, src_zero, zeros, bias_, partial, multipliers,
                dst_zero, low, high, wide)  # fmt: skip
         return
-    room = workspace(8192 + blocks * 512 + 16 * (k + 192))
-    geometry = (*kernel, *stride, *dilation, *pad, groups)
+    portable = chosen is tier.Tier.PORTABLE
+    room = workspace(8192 + blocks * (512 + (steps * 256 if portable else 0)) + 32 * (k + 192))
+    geometry = (*kernel, *stride, *dilation, *pad, groups, 0)
     signs = SIGNED[src.dtype] + 2 * SIGNED[weights.dtype]
-    tiles = (out_h * out_w + 13) // 14
-    _vnni().conv(
+    compiled = _portable() if portable else _vnni()
+    tiles = -(-out_h * out_w // compiled.MAX_ROWS)
+    compiled.conv(
         src.view(np.uint8), blocked.view(np.uint8), dst.view(np.uint8), _NO_PARTIAL if partial is None else partial,
         geometry, signs, src_zero, zeros, bias_, multipliers, mode, dst_zero, low, high, room, 0, tiles,
     )  # fmt: skip
@@ -131,6 +142,13 @@ def _vnni() -> Any:
     from .compiled import matrix_vnni
 
     return matrix_vnni
+
+
+@cache
+def _portable() -> Any:
+    from .compiled import matrix_portable
+
+    return matrix_portable
 
 
 def taps(image: Array, out_size: Pair, kernel: Pair, stride: Pair, dilation: Pair, pad: Pair, padding: int) -> Array:

@@ -12,8 +12,17 @@ import numpy as np
 
 from . import tier
 from .operands import (
-    BYTE_TYPES, MODES, SHORT_TYPES, SIGNED, Array, bias_array, finish, integer_matmul, limits, multiplier_array,
-    workspace, zero_array,
+    BYTE_TYPES,
+    MODES,
+    SIGNED,
+    Array,
+    bias_array,
+    finish,
+    integer_matmul,
+    limits,
+    multiplier_array,
+    workspace,
+    zero_array,
 )  # fmt: skip
 
 LAYOUTS = {"row_major": 0, "transposed": 1, "blocked": 2}
@@ -89,7 +98,7 @@ def matmul(
     else:
         raise ValueError(f"operands are {a.dtype} and {b.dtype}; wanted 8- or 16-bit integers")
     accumulator = np.int64 if wide else np.int32
-    if mode >= 2 and dst.dtype != accumulator or partial is not None and partial.dtype != accumulator:
+    if (mode >= 2 and dst.dtype != accumulator) or (partial is not None and partial.dtype != accumulator):
         raise ValueError(f"accumulators of {a.dtype} by {b.dtype} are {np.dtype(accumulator)}")
     if not (a.strides[3] == a.itemsize and b.strides[-1] == b.itemsize and dst.strides[3] == dst.itemsize):
         if dst.size and k:
@@ -107,10 +116,12 @@ def matmul(
     if layout == 2:
         b = b.reshape(outer, inner, 1, -1)
     blocks, steps = (n + 31) // 32, (k + 3) // 4
-    room = workspace(8192 + blocks * (512 + 128 * steps) + 16 * (k + 192))
+    portable = chosen is tier.Tier.PORTABLE
+    room = workspace(8192 + blocks * (512 + 256 * steps) + 32 * (k + 192))
     signs = SIGNED[a.dtype] + 2 * SIGNED[b.dtype]
-    tiles = outer * inner * ((m + 13) // 14)
-    _vnni().matmul(
+    compiled = _portable() if portable else _vnni()
+    tiles = outer * inner * -(-m // compiled.MAX_ROWS)
+    compiled.matmul(
         a.view(np.uint8), b.view(np.uint8), dst.view(np.uint8), _NO_PARTIAL if partial is None else partial,
         a_transposed, layout, signs, a_zero, zeros, bias_, multipliers, mode, dst_zero, low, high, room, 0, tiles,
     )  # fmt: skip
@@ -121,6 +132,13 @@ def _vnni() -> Any:
     from .compiled import matrix_vnni
 
     return matrix_vnni
+
+
+@cache
+def _portable() -> Any:
+    from .compiled import matrix_portable
+
+    return matrix_portable
 
 
 def _dense(array: Array) -> Array:

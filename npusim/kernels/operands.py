@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import numpy as np
+
 from isa import law
 
 Array = np.ndarray[Any, Any]

@@ -59,7 +59,7 @@ def available() -> tuple[Tier, ...]:
     """The tiers that this process can run, fastest first."""
     if not _can_compile():
         return (Tier.NUMPY,)
-    if VNNI_FEATURES <= compiled_features():
+    if compiled_features() >= VNNI_FEATURES:
         return (Tier.VNNI, Tier.PORTABLE, Tier.NUMPY)
     return (Tier.PORTABLE, Tier.NUMPY)
 

@@ -11,6 +11,7 @@ from numba import njit, types
 
 from .build import kernel
 from .deliver import deliver
+from .geometry import tap_column, tap_row
 from .memory import (
     bytes_at,
     copy,
@@ -23,22 +24,23 @@ from .memory import (
     transpose_words,
     words_at,
 )  # fmt: skip
+from .signatures import (
+    BYTE_BATCH,
+    BYTE_BATCH_OUT,
+    BYTE_IMAGE,
+    BYTE_IMAGE_OUT,
+    BYTE_RUN,
+    FLOATS,
+    WORD_BATCH,
+    WORD_IMAGE,
+    WORDS,
+    WORKSPACE,
+)  # fmt: skip
 from .tile import COLUMNS, MAX_ROWS, multiply_su, multiply_us, tile_height
 from .workspace import COLUMN, DST, PARTIAL, SCRATCH, SINK, SUMS
 
 BYTES = 0
 """Destination mode that the tile itself requantises; see ``deliver`` for the others."""
-
-BYTE_IMAGE = types.Array(types.uint8, 3, "A", readonly=True)
-BYTE_IMAGE_OUT = types.Array(types.uint8, 3, "A")
-WORD_IMAGE = types.Array(types.int32, 3, "A", readonly=True)
-BYTE_BATCH = types.Array(types.uint8, 4, "A", readonly=True)
-BYTE_BATCH_OUT = types.Array(types.uint8, 4, "A")
-WORD_BATCH = types.Array(types.int32, 4, "A", readonly=True)
-BYTE_RUN = types.Array(types.uint8, 1, "C", readonly=True)
-WORDS = types.Array(types.int32, 1, "A", readonly=True)
-FLOATS = types.Array(types.float32, 1, "A", readonly=True)
-WORKSPACE = types.Array(types.uint8, 1, "C")
 
 
 @njit
@@ -144,21 +146,22 @@ def run_tile(base, rows, packed, stride, weights, k, n, unsigned_rows, has_zeros
 
 
 @njit
-def _pack_pixel(target, source, row_pitch, pixel_pitch, height, width, channels, y, x, kernel_h, kernel_w,
-                dilation_h, dilation_w, padding, flip):  # fmt: skip
-    """The taps of one output pixel, one behind the other; those outside the image read as ``padding``."""
-    whole = dilation_w == 1 and pixel_pitch == channels and x >= 0 and x + kernel_w <= width
+def _pack_pixel(target, source, row_pitch, pixel_pitch, height, width, channels, y, x, geometry, padding, flip):
+    """The taps of output pixel (y, x), one behind the other; those outside the image read as ``padding``."""
+    kernel_h, kernel_w, _, _, _, dilation_w, _, _, _, transposed = geometry
+    left = tap_column(geometry, x, 0)
+    whole = not transposed and dilation_w == 1 and pixel_pitch == channels and left >= 0 and left + kernel_w <= width
     for i in range(kernel_h):
-        row = y + i * dilation_h
+        row = tap_row(geometry, y, i)
         if row < 0 or row >= height:
             fill(target, kernel_w * channels, padding)
             target += kernel_w * channels
         elif whole:
-            copy(target, source + row * row_pitch + x * pixel_pitch, kernel_w * channels, flip)
+            copy(target, source + row * row_pitch + left * pixel_pitch, kernel_w * channels, flip)
             target += kernel_w * channels
         else:
             for j in range(kernel_w):
-                column = x + j * dilation_w
+                column = tap_column(geometry, x, j)
                 if column < 0 or column >= width:
                     fill(target, channels, padding)
                 else:
@@ -168,7 +171,7 @@ def _pack_pixel(target, source, row_pitch, pixel_pitch, height, width, channels,
 
 
 @kernel(types.void(
-    BYTE_IMAGE, BYTE_RUN, BYTE_IMAGE_OUT, WORD_IMAGE, types.UniTuple(types.int64, 9), types.int64, types.int64,
+    BYTE_IMAGE, BYTE_RUN, BYTE_IMAGE_OUT, WORD_IMAGE, types.UniTuple(types.int64, 10), types.int64, types.int64,
     WORDS, WORDS, FLOATS, types.int64, types.int64, types.int64, types.int64, WORKSPACE, types.int64, types.int64,
 ))  # fmt: skip
 def conv(src, weights, dst, partial, geometry, signs, src_zero, weight_zero, bias, multiplier, mode, zero, low, high,
@@ -180,13 +183,13 @@ def conv(src, weights, dst, partial, geometry, signs, src_zero, weight_zero, bia
         weights: blocked.
         dst: uint8 view [oh, ow, oc * item bytes].
         partial: int32 [oh, ow, oc], or of size 0.
-        geometry: kernel, stride, dilation (height, width each), pad top and left, groups.
+        geometry: see ``geometry``.
         signs: 1 if the source is signed, plus 2 if the weights are.
         src_zero: as the source's type reads it.
         begin: first tile.
         end: tile after the last.
     """
-    kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, top, left, groups = geometry
+    kernel_h, kernel_w, groups = geometry[0], geometry[1], geometry[8]
     height, width, channels = src.shape
     out_h, out_w = dst.shape[0], dst.shape[1]
     item = 1 if mode == BYTES else (2 if mode == 1 else 4)
@@ -213,9 +216,8 @@ def conv(src, weights, dst, partial, geometry, signs, src_zero, weight_zero, bia
             rows = min(MAX_ROWS, out_h * out_w - tile * MAX_ROWS)
             for r in range(rows):
                 y, x = divmod(tile * MAX_ROWS + r, out_w)
-                _pack_pixel(packed + r * stride, source, row_pitch, pixel_pitch, height, width, in_group,
-                            y * stride_h - top, x * stride_w - left, kernel_h, kernel_w, dilation_h, dilation_w,
-                            src_zero, flip)  # fmt: skip
+                _pack_pixel(packed + r * stride, source, row_pitch, pixel_pitch, height, width, in_group, y, x,
+                            geometry, src_zero, flip)  # fmt: skip
                 targets[r] = dst.ctypes.data + y * dst.strides[0] + x * dst.strides[1] + group * n * item
                 if has_partial:
                     partials[r] = partial.ctypes.data + y * partial.strides[0] + x * partial.strides[1] + group * n * 4

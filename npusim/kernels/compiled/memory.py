@@ -231,3 +231,9 @@ def floats_at(address, count):
 def doubles_at(address, count):
     """float64[count] at an address."""
     return carray(_pointer(address), (count,), np.float64)
+
+
+@njit
+def unsigned_shorts_at(address, count):
+    """uint16[count] at an address."""
+    return carray(_pointer(address), (count,), np.uint16)

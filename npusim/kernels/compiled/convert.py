@@ -1,0 +1,49 @@
+"""Reading elements of any activation type as wider numbers less their zero point.
+
+Called by the drivers of the portable tier and of 16-bit operands. ``kind`` is 0 for u8, 1 for s8, 2 for u16, 3 for s16.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from .memory import bytes_at, shorts_at, signed_bytes_at, unsigned_shorts_at
+
+
+@njit
+def item_bytes(kind):
+    """Bytes of an element."""
+    return 2 if kind >= 2 else 1
+
+
+@njit
+def widen(target, source, count, kind, zero):
+    """``target[i] = source[i] - zero`` for ``count`` elements at an address; returns nothing."""
+    if kind == 0:
+        octets = bytes_at(source, count)
+        for i in range(count):
+            target[i] = octets[i] - zero
+    elif kind == 1:
+        signed = signed_bytes_at(source, count)
+        for i in range(count):
+            target[i] = signed[i] - zero
+    elif kind == 2:
+        shorts = unsigned_shorts_at(source, count)
+        for i in range(count):
+            target[i] = shorts[i] - zero
+    else:
+        signed_shorts = shorts_at(source, count)
+        for i in range(count):
+            target[i] = signed_shorts[i] - zero
+
+
+@njit
+def element(source, kind):
+    """The element at an address."""
+    if kind == 0:
+        return int(bytes_at(source, 1)[0])
+    if kind == 1:
+        return int(signed_bytes_at(source, 1)[0])
+    if kind == 2:
+        return int(unsigned_shorts_at(source, 1)[0])
+    return int(shorts_at(source, 1)[0])

@@ -1,0 +1,230 @@
+"""Matmul and convolution by pairs of 16-bit products, as any CPU can multiply and add them.
+
+Called by ``npusim.kernels.matmul`` and ``.conv`` on the portable tier, operands checked. Both operands are widened to
+i16 less their zero points while they are packed, so that no correction terms remain.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, types
+
+from .build import kernel
+from .convert import element, widen
+from .deliver import deliver
+from .geometry import tap_column, tap_row
+from .memory import floats_at, longs_at, shorts_at, words_at
+from .signatures import (
+    BYTE_BATCH,
+    BYTE_BATCH_OUT,
+    BYTE_IMAGE,
+    BYTE_IMAGE_OUT,
+    BYTE_RUN,
+    FLOATS,
+    WORD_BATCH,
+    WORD_IMAGE,
+    WORDS,
+    WORKSPACE,
+)  # fmt: skip
+from .tile import COLUMNS, MAX_ROWS, multiply_pairs, tile_height
+from .workspace import COLUMN, DST, PARTIAL, SCRATCH, SINK
+
+BYTES = 0
+
+
+@njit
+def row_stride(k):
+    """Bytes from one packed row of i16 to the next."""
+    return (((2 * k + 63) // 64) | 1) * 64
+
+
+@njit
+def _prepare_columns(base, n, first, bias, multiplier):
+    """Start values and multipliers of ``n`` columns, the first being ``first`` of the parameter arrays."""
+    padded = (n + COLUMNS - 1) // COLUMNS * COLUMNS
+    terms = words_at(base + COLUMN, padded)
+    scales = floats_at(base + COLUMN + 4 * padded, padded)
+    terms[:] = 0
+    scales[:] = 0
+    for j in range(n):
+        if bias.size:
+            terms[j] = bias[first + j]
+        scales[j] = multiplier[0] if multiplier.size == 1 else multiplier[first + j]
+
+
+@njit
+def _run_tile(base, rows, packed, stride, panel, k, n, mode, partial, low, high, zero):
+    """Multiply one packed tile with all column blocks and write its rows to the addresses in ``DST``."""
+    blocks = (n + COLUMNS - 1) // COLUMNS
+    steps = (k + 1) // 2
+    column = base + COLUMN
+    scales = column + 128 * blocks
+    direct = mode == BYTES and not partial
+    raw = 0 if direct else base + SCRATCH
+    targets = longs_at(base + DST, MAX_ROWS)
+    floor, ceiling = np.float32(low - zero), np.float32(high - zero)
+    for block in range(blocks):
+        count = min(COLUMNS, n - COLUMNS * block)
+        if direct:
+            for r in range(rows, tile_height(rows)):
+                targets[r] = base + SINK - COLUMNS * block
+        work = (packed, stride, panel + block * steps * 128, steps, column + 128 * block, 0, 0, scales + 128 * block,
+                base + DST, COLUMNS * block, count, floor, ceiling, zero, raw)  # fmt: skip
+        multiply_pairs(rows, work)
+        if not direct:
+            deliver(base, rows, count, block * COLUMNS, scales + 128 * block, mode, partial, low, high, zero)
+
+
+@njit
+def _zero_point(zeros, index):
+    return zeros[0] if zeros.size == 1 else zeros[index]
+
+
+@njit
+def _unblock(target, weights, k, n, kind, zeros, first):
+    """Blocks of bytes ``[k/4][32][4]`` to panels of pairs ``[k/2][32][2]`` of i16, less the zero points."""
+    quads, steps = (k + 3) // 4, (k + 1) // 2
+    for block in range((n + COLUMNS - 1) // COLUMNS):
+        count = min(COLUMNS, n - COLUMNS * block)
+        source = weights + block * quads * 128
+        pairs = shorts_at(target + block * steps * 128, steps * 64)
+        pairs[:] = 0
+        line = np.empty(128, np.int16)
+        for quad in range(quads):
+            widen(line, source + 128 * quad, 128, kind, 0)
+            present = min(4, k - 4 * quad)
+            for j in range(count):
+                zero = _zero_point(zeros, first + block * COLUMNS + j)
+                for i in range(present):
+                    step, half = (4 * quad + i) // 2, i % 2
+                    pairs[step * 64 + 2 * j + half] = line[4 * j + i] - zero
+
+
+@njit
+def _pack_columns(target, source, row_step, column_step, k, n, kind, zeros):
+    """A strided second operand to panels of pairs, less the zero points; steps are in bytes."""
+    steps = (k + 1) // 2
+    for block in range((n + COLUMNS - 1) // COLUMNS):
+        count = min(COLUMNS, n - COLUMNS * block)
+        pairs = shorts_at(target + block * steps * 128, steps * 64)
+        pairs[:] = 0
+        for j in range(count):
+            zero = _zero_point(zeros, block * COLUMNS + j)
+            here = source + (block * COLUMNS + j) * column_step
+            for i in range(k):
+                pairs[(i // 2) * 64 + 2 * j + i % 2] = element(here + i * row_step, kind) - zero
+
+
+@njit
+def _pack_pixel(target, source, row_pitch, pixel_pitch, height, width, channels, y, x, geometry, kind, zero):
+    """The taps of output pixel (y, x), one behind the other, less the zero point; 0 outside the image."""
+    kernel_h, kernel_w = geometry[0], geometry[1]
+    for i in range(kernel_h):
+        row = tap_row(geometry, y, i)
+        for j in range(kernel_w):
+            column = tap_column(geometry, x, j)
+            run = shorts_at(target, channels)
+            if row < 0 or row >= height or column < 0 or column >= width:
+                run[:] = 0
+            else:
+                widen(run, source + row * row_pitch + column * pixel_pitch, channels, kind, zero)
+            target += 2 * channels
+    shorts_at(target, 1)[0] = 0
+
+
+@kernel(types.void(
+    BYTE_IMAGE, BYTE_RUN, BYTE_IMAGE_OUT, WORD_IMAGE, types.UniTuple(types.int64, 10), types.int64, types.int64,
+    WORDS, WORDS, FLOATS, types.int64, types.int64, types.int64, types.int64, WORKSPACE, types.int64, types.int64,
+))  # fmt: skip
+def conv(src, weights, dst, partial, geometry, signs, src_zero, weight_zero, bias, multiplier, mode, zero, low, high,
+         workspace, begin, end):  # fmt: skip
+    """As ``matrix_vnni.conv``."""
+    kernel_h, kernel_w, groups = geometry[0], geometry[1], geometry[8]
+    height, width, channels = src.shape
+    out_h, out_w = dst.shape[0], dst.shape[1]
+    item = 1 if mode == BYTES else (2 if mode == 1 else 4)
+    n = dst.shape[2] // item // groups
+    in_group = channels // groups
+    k = kernel_h * kernel_w * in_group
+    base = workspace.ctypes.data
+    blocks = (n + COLUMNS - 1) // COLUMNS
+    group_bytes = blocks * ((k + 3) // 4) * 128
+    stride = row_stride(k)
+    packed = base + COLUMN + 8 * COLUMNS * blocks
+    panel = packed + MAX_ROWS * stride + 64
+    has_partial = partial.size > 0
+    targets, partials = longs_at(base + DST, MAX_ROWS), longs_at(base + PARTIAL, MAX_ROWS)
+    for group in range(groups):
+        _prepare_columns(base, n, group * n, bias, multiplier)
+        _unblock(panel, weights.ctypes.data + group * group_bytes, k, n, (signs >> 1) & 1, weight_zero, group * n)
+        source = src.ctypes.data + group * in_group
+        for tile in range(begin, end):
+            rows = min(MAX_ROWS, out_h * out_w - tile * MAX_ROWS)
+            for r in range(rows):
+                y, x = divmod(tile * MAX_ROWS + r, out_w)
+                _pack_pixel(packed + r * stride, source, src.strides[0], src.strides[1], height, width, in_group, y, x,
+                            geometry, signs & 1, src_zero)  # fmt: skip
+                targets[r] = dst.ctypes.data + y * dst.strides[0] + x * dst.strides[1] + group * n * item
+                if has_partial:
+                    partials[r] = partial.ctypes.data + y * partial.strides[0] + x * partial.strides[1] + group * n * 4
+            _run_tile(base, rows, packed, stride, panel, k, n, mode, has_partial, low, high, zero)
+
+
+@njit
+def _pack_rows(packed, stride, source, row_pitch, k, rows, kind, zero, transposed):
+    """Rows of the first operand, less the zero point."""
+    for r in range(rows):
+        line = shorts_at(packed + r * stride, k + 1)
+        if transposed:
+            for i in range(k):
+                line[i] = element(source + i * row_pitch + r, kind) - zero
+        else:
+            widen(line, source + r * row_pitch, k, kind, zero)
+        line[k] = 0
+
+
+@kernel(types.void(
+    BYTE_BATCH, BYTE_BATCH, BYTE_BATCH_OUT, WORD_BATCH, types.int64, types.int64, types.int64, types.int64,
+    WORDS, WORDS, FLOATS, types.int64, types.int64, types.int64, types.int64, WORKSPACE, types.int64, types.int64,
+))  # fmt: skip
+def matmul(a, b, dst, partial, a_transposed, b_layout, signs, a_zero, b_zero, bias, multiplier, mode, zero, low, high,
+           workspace, begin, end):  # fmt: skip
+    """As ``matrix_vnni.matmul``."""
+    item = 1 if mode == BYTES else (2 if mode == 1 else 4)
+    m, n = dst.shape[2], dst.shape[3] // item
+    k = a.shape[2] if a_transposed else a.shape[3]
+    base = workspace.ctypes.data
+    blocks = (n + COLUMNS - 1) // COLUMNS
+    stride = row_stride(k)
+    packed = base + COLUMN + 8 * COLUMNS * blocks
+    panel = packed + MAX_ROWS * stride + 64
+    has_partial = partial.size > 0
+    targets, partials = longs_at(base + DST, MAX_ROWS), longs_at(base + PARTIAL, MAX_ROWS)
+    tiles = (m + MAX_ROWS - 1) // MAX_ROWS
+    _prepare_columns(base, n, 0, bias, multiplier)
+    current = 0
+    for index in range(begin, end):
+        batch, tile = divmod(index, tiles)
+        outer, inner = divmod(batch, dst.shape[1])
+        matrix = b.ctypes.data + outer * b.strides[0] + inner * b.strides[1]
+        if matrix != current:
+            current = matrix
+            if b_layout == 2:
+                _unblock(panel, matrix, k, n, (signs >> 1) & 1, b_zero, 0)
+            elif b_layout == 1:
+                _pack_columns(panel, matrix, 1, b.strides[2], k, n, (signs >> 1) & 1, b_zero)
+            else:
+                _pack_columns(panel, matrix, b.strides[2], 1, k, n, (signs >> 1) & 1, b_zero)
+        first = tile * MAX_ROWS
+        rows = min(MAX_ROWS, m - first)
+        source = a.ctypes.data + outer * a.strides[0] + inner * a.strides[1]
+        _pack_rows(packed, stride, source + (first if a_transposed else first * a.strides[2]), a.strides[2], k, rows,
+                   signs & 1, a_zero, a_transposed)  # fmt: skip
+        target = dst.ctypes.data + outer * dst.strides[0] + inner * dst.strides[1] + first * dst.strides[2]
+        for r in range(rows):
+            targets[r] = target + r * dst.strides[2]
+        if has_partial:
+            addend = partial.ctypes.data + outer * partial.strides[0] + inner * partial.strides[1]
+            for r in range(rows):
+                partials[r] = addend + (first + r) * partial.strides[2]
+        _run_tile(base, rows, packed, stride, panel, k, n, mode, has_partial, low, high, zero)
