@@ -79,7 +79,7 @@ def conv(
     channels = src.shape[2]
     if groups < 1 or channels % groups or out_channels % groups:
         raise ValueError(f"{groups} groups do not divide {channels} source and {out_channels} destination channels")
-    mode, wide, bias_, zeros, multipliers, low, high = _check(
+    mode, wide, bias_, zeros, multipliers, low, high = check(
         src, weights, dst, partial, kernel, stride, dilation, bias, weight_zero, multiplier, low, high
     )
     n, k = out_channels // groups, kernel[0] * kernel[1] * (channels // groups)
@@ -106,7 +106,7 @@ def conv(
     )  # fmt: skip
 
 
-def _check(src: Array, weights: Array, dst: Array, partial: Array | None, kernel: Pair, stride: Pair, dilation: Pair,
+def check(src: Array, weights: Array, dst: Array, partial: Array | None, kernel: Pair, stride: Pair, dilation: Pair,
            bias: Array | None, weight_zero: Any, multiplier: Any, low: int | None,
            high: int | None) -> tuple[Any, ...]:  # fmt: skip
     """Types, strides and parameter arrays of any convolution."""

@@ -25,6 +25,9 @@ MODES = {
 
 SIGNED = {np.dtype(np.int8): 1, np.dtype(np.uint8): 0, np.dtype(np.int16): 1, np.dtype(np.uint16): 0}
 
+KINDS = {np.dtype(np.uint8): 0, np.dtype(np.int8): 1, np.dtype(np.uint16): 2, np.dtype(np.int16): 3}
+"""How jitted code names an activation type; see ``compiled.convert``."""
+
 LIMITS = {dtype: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) for dtype in MODES}
 
 _NO_BIAS = np.empty(0, np.int32)
@@ -64,6 +67,12 @@ def multiplier_array(multiplier: Any, channels: int, raw: bool) -> Array:
             raise ValueError("a requantised destination needs a multiplier")
         return _UNIT
     return np.array([multiplier], np.float32)
+
+
+def fits_type(dtype: Any, zero: int) -> bool:
+    """Whether a zero point is a value of its type, as the compiled kernels expect; others are legal but slow."""
+    smallest, largest = LIMITS[dtype]
+    return smallest <= zero <= largest
 
 
 def limits(dtype: Any, low: int | None, high: int | None) -> tuple[int, int]:
