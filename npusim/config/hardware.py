@@ -217,7 +217,7 @@ class Hardware:
         return {path: getattr(getattr(self, path.split(".")[0]), path.split(".")[1]) for path in KEYS}
 
     def fingerprint(self) -> str:
-        """SHA-256 of the values, as hex digits: the same for the same machine under another name or with other notes."""
+        """SHA-256 of the values, in hexadecimal; another name or other notes leave it as it is."""
         numbers = {path: value for path, value in self.values().items() if KEYS[path].has_provenance}
         return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
 

@@ -44,7 +44,8 @@ class Key:
 
     def refusal(self, value: Any) -> str:
         """Why the key does not take ``value``, or an empty string."""
-        if type(value) is not self.kind:
+        kind: Any = type(value)
+        if kind is not self.kind:
             return f"takes {_KINDS[self.kind]}, not {value!r}"
         if self.kind is str:
             if self.choices and value not in self.choices:
