@@ -239,7 +239,7 @@ def _parse(statement: _Statement, core: int, symbols: _Symbols) -> Instruction:
     words = _WAIT.sub(take_wait, statement.text).split()
     if not words:
         raise AssemblyError("expected an instruction", line)
-    cls = MNEMONICS.get(words[0])
+    cls: Any = MNEMONICS.get(words[0])
     if cls is None:
         raise AssemblyError(f"unknown instruction {words[0]!r}{_near(words[0], MNEMONICS)}", line)
     fields = {placed.name: placed.spec for placed in cls.layout.fields}
@@ -273,7 +273,9 @@ def _parse_wait(name: str, value: str | None, core: int, symbols: _Symbols, line
 def _parse_unit(text: str, core: int, line: int | None) -> int:
     match = re.fullmatch(r"(?:core(\d+)\.)?(\w+)", text)
     if not match or match.group(2) not in _UNITS:
-        raise AssemblyError(f"{text!r} is no unit: {', '.join(_UNITS)}, or coreN. before one{_near(text, _UNITS)}", line)
+        raise AssemblyError(
+            f"{text!r} is no unit: {', '.join(_UNITS)}, or coreN. before one{_near(text, _UNITS)}", line
+        )
     return unit_number(int(match.group(1)) if match.group(1) else core, _UNITS[match.group(2)])
 
 

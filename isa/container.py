@@ -1,6 +1,6 @@
-"""The program file: versioned, checksummed, plain bytes.
+r"""The program file: versioned, checksummed, plain bytes.
 
-Layout, little-endian: ``NPUPROG\\0`` | u16 major | u16 minor | u32 header bytes | u64 body bytes | SHA-256 of header
+Layout, little-endian: ``NPUPROG\0`` | u16 major | u16 minor | u32 header bytes | u64 body bytes | SHA-256 of header
 and body | header (JSON) | body. The header gives names, sizes and places; the body holds the streams, the origins and
 the segments' bytes, each aligned to 64. Nothing in it is ever executed as Python.
 """

@@ -36,10 +36,13 @@ def _lines(program: Program, data: bool) -> Iterator[str]:
     for segment in program.segments:
         yield from _data(segment, data)
     names = program.segment_names()
+    current = 0
     for number in sorted(program.streams):
         core, unit = divmod(number, UNITS_PER_CORE)
         yield ""
-        yield f".core {core}"
+        if core != current:
+            yield f".core {core}"
+            current = core
         for position, instruction in enumerate(program.instructions(number)):
             origin = program.origin(number, position)
             note = f"  ; {origin}" if origin else ""

@@ -18,7 +18,6 @@ from .instruction import (
     OPERAND_BIT,
     UNITS_PER_CORE,
     WAIT_BITS,
-    WAIT_UNIT_BITS,
     WORD_BYTES,
     Instruction,
     Layout,
@@ -40,7 +39,7 @@ needs; there are no registers. Cores are logical: the loader decides which silic
 | bits | content |
 | --- | --- |
 | 0..7 | opcode |
-| 8..{OPERAND_BIT - 1} | {HEADER_WAITS} waits of {WAIT_BITS} bits: unit number + 1 ({WAIT_UNIT_BITS} bits; 0: none), counter value |
+| 8..{OPERAND_BIT - 1} | {HEADER_WAITS} waits of {WAIT_BITS} bits: unit number + 1 (0: none), counter value |
 | {OPERAND_BIT}..{WORD_BYTES * 8 - 1} | operands; unused bits are zero |
 
 Numbers are little-endian and unsigned. Unit number: `5 * core + unit`, units in the order above. A wait `(unit, value)`
@@ -105,8 +104,13 @@ def _lines() -> Iterator[str]:
 
 
 def _block_table() -> str:
-    rows = [line.split(maxsplit=2) for line in inspect.getdoc(parameters).splitlines() if line[:1].isdigit()]
-    table = ["Every instruction that rounds names one in OCM:", "", "| offset | type | meaning |", "| --- | --- | --- |"]
+    rows = [line.split(maxsplit=2) for line in (inspect.getdoc(parameters) or "").splitlines() if line[:1].isdigit()]
+    table = [
+        "Every instruction that rounds names one in OCM:",
+        "",
+        "| offset | type | meaning |",
+        "| --- | --- | --- |",
+    ]
     return "\n".join(table + [f"| {offset} | {kind} | {meaning} |" for offset, kind, meaning in rows])
 
 

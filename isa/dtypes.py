@@ -43,7 +43,7 @@ class DType(IntEnum):
         return self.name.lower()
 
 
-_NUMPY = {
+_NUMPY: dict[DType, np.dtype[Any]] = {
     DType.S8: np.dtype("<i1"),
     DType.U8: np.dtype("<u1"),
     DType.S16: np.dtype("<i2"),

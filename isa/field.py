@@ -97,6 +97,3 @@ def element_type(doc: str, allowed: tuple[DType, ...], *, default: Any = REQUIRE
 def flag(doc: str) -> Any:
     """A yes or no; no unless given."""
     return _field(FieldSpec(doc=doc, bits=1), 0)
-
-
-SPECIFIERS = (unsigned, extent, ocm_address, unit_mask, segment, dram_offset, choice, element_type, flag)

@@ -10,12 +10,23 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast, dataclass_transform
 
 import numpy as np
 
 from .errors import DeclarationError, EncodingError
-from .field import SPECIFIERS, FieldSpec
+from .field import (
+    FieldSpec,
+    choice,
+    dram_offset,
+    element_type,
+    extent,
+    flag,
+    ocm_address,
+    segment,
+    unit_mask,
+    unsigned,
+)
 from .memory import Memory
 from .region import Region
 
@@ -115,6 +126,13 @@ class Layout:
         return ((1 << WORD_BITS) - 1) & ~used
 
 
+@dataclass_transform(
+    kw_only_default=True,
+    frozen_default=True,
+    field_specifiers=(
+        unsigned, extent, ocm_address, unit_mask, segment, dram_offset, choice, element_type, flag,
+    ),
+)  # fmt: skip
 class Instruction:
     """One instruction word, decoded. Subclasses declare fields and say what they read, write and mean.
 
@@ -127,7 +145,7 @@ class Instruction:
     constraints: ClassVar[tuple[Constraint, ...]] = ()
     may_alias: ClassVar[tuple[tuple[int, int], ...]] = ()
     """Pairs (index in reads, index in writes) that may be the identical region: done in place."""
-    waits: tuple[Wait, ...]
+    waits: tuple[Wait, ...] = ()
 
     def reads(self) -> Sequence[Region]:
         """The regions whose bytes the result may depend on."""
@@ -154,16 +172,14 @@ class Instruction:
 OPCODES: dict[int, type[Instruction]] = {}
 MNEMONICS: dict[str, type[Instruction]] = {}
 
-_T = TypeVar("_T", bound=type)
+_T = TypeVar("_T", bound=type[Any])
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=SPECIFIERS)
 def operand_group(cls: _T) -> _T:
     """Declare fields that several instructions share; the subclasses inherit them, in front of their own."""
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=SPECIFIERS)
 def instruction(*, opcode: int, units: tuple[Unit, ...], max_waits: int = HEADER_WAITS) -> Callable[[_T], _T]:
     """Declare an instruction: place its fields, check it, and enter it in ``OPCODES`` and ``MNEMONICS``.
 
@@ -180,7 +196,7 @@ def instruction(*, opcode: int, units: tuple[Unit, ...], max_waits: int = HEADER
         made.layout = _lay_out(made, opcode, units, max_waits)
         OPCODES[opcode] = made
         MNEMONICS[made.layout.mnemonic] = made
-        return made  # type: ignore[no-any-return]
+        return cast(_T, made)
 
     return declare
 

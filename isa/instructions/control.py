@@ -11,7 +11,7 @@ SYNC_WAITS = 15
 BARRIER_UNITS = 60
 """Width of a barrier's mask: the units of twelve cores."""
 
-assert BARRIER_UNITS <= MAX_CORES * len(ANY_UNIT)
+assert MAX_CORES * len(ANY_UNIT) >= BARRIER_UNITS
 
 
 @instruction(opcode=0x01, units=ANY_UNIT, max_waits=SYNC_WAITS)

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import law
 from ..dtypes import ACTIVATION_TYPES, BYTE_TYPES, DType
-from ..field import choice, extent, element_type, flag, ocm_address, unsigned
+from ..field import choice, element_type, extent, flag, ocm_address, unsigned
 from ..instruction import CONV, Constraint, Instruction, instruction, operand_group
 from ..memory import Memory
 from ..region import Region, ceil_div, ocm
 from . import parameters
 from .parameters import BLOCK_BYTES, Parameters
+
+WEIGHT_ALIGN = 64
+"""Weights and tables begin at multiples of this many bytes."""
 
 OC_BLOCK = 32
 """Output channels of one weight block."""
@@ -77,7 +80,7 @@ class Epilogue(Instruction):
     channel_zeros: int = flag("the block holds one weight zero point per output channel instead of the head's")
     accumulate: int = flag("add the accumulators at `partial`")
 
-    constraints = (
+    constraints: ClassVar[tuple[Constraint, ...]] = (
         Constraint(
             "a raw destination has the accumulator's type: s32 for 8-bit operands, s64 where one has 16 bits",
             lambda i: (
@@ -184,33 +187,29 @@ class Window(Instruction):
                 ]
 
 
-@instruction(opcode=0x10, units=CONV)
-class Conv(Window, Epilogue):
-    """Convolve an image: any kernel, stride, padding, dilation and number of groups.
-
-    A fully connected layer is a 1 x 1 convolution of a one-row image whose pixels are the tokens. Weights are stored as
-    `[groups][ceil(n/32)][ceil(k/4)][32][4]` with n output channels a group and k over kernel row, kernel column, input
-    channel of the group. A tap outside the source contributes nothing, as if it held the source zero point.
-    """
+@operand_group
+class BlockedConv(Window, Epilogue):
+    """A convolution with groups whose weights are blocked."""
 
     weights: int = ocm_address("blocked weights")
     out_channels: int = extent(16, "destination channels")
     groups: int = extent(16, "groups", default=1)
 
-    constraints = (
+    constraints: ClassVar[tuple[Constraint, ...]] = (
         *Epilogue.constraints,
         Constraint("groups divide the source channels", lambda i: i.in_channels % i.groups == 0),
         Constraint("groups divide the destination channels", lambda i: i.out_channels % i.groups == 0),
     )
+    may_alias: ClassVar[tuple[tuple[int, int], ...]] = ((2, 0),)
 
     def depth(self) -> Any:
-        """K: products per output value."""
+        """K: products that meet in one accumulator."""
         return self.kernel_height * self.kernel_width * (self.in_channels // self.groups)
 
     def weight_region(self) -> Region:
         """All weight blocks."""
         elements = self.groups * blocked_elements(self.out_channels // self.groups, self.depth())
-        return ocm(self.weights, elements, self.weight_type, align=64)
+        return ocm(self.weights, elements, self.weight_type, align=WEIGHT_ALIGN)
 
     def reads(self) -> Sequence[Region]:
         return (
@@ -223,7 +222,22 @@ class Conv(Window, Epilogue):
     def writes(self) -> Sequence[Region]:
         return (self.destination(self.dst, self.out_channels, self.dst_type),)
 
-    may_alias = ((2, 0),)
+    def kernel(self, memory: Memory, head: Parameters, group: int) -> Any:
+        """One group's weights less their zero point: int64 ``[out channels of the group, depth]``."""
+        out_group = self.out_channels // self.groups
+        blocks = memory.load(self.weight_region()).astype(np.int64).reshape(self.groups, -1)
+        zeros = np.broadcast_to(self.weight_zero(memory, head, self.out_channels), (self.out_channels,))
+        return unblock_weights(blocks[group], out_group, self.depth()) - zeros[group * out_group :][:out_group, None]
+
+
+@instruction(opcode=0x10, units=CONV)
+class Conv(BlockedConv):
+    """Convolve an image: any kernel, stride, padding, dilation and number of groups.
+
+    A fully connected layer is a 1 x 1 convolution of a one-row image whose pixels are the tokens. Weights are stored as
+    `[groups][ceil(n/32)][ceil(k/4)][32][4]` with n output channels a group and k over kernel row, kernel column, input
+    channel of the group. A tap outside the source contributes nothing, as if it held the source zero point.
+    """
 
     def macs(self) -> Any:
         return self.out_height * self.out_width * self.out_channels * self.depth()
@@ -233,14 +247,10 @@ class Conv(Window, Epilogue):
         image = memory.load(self.source(self.src_type)).astype(np.int64) - head.zero_a
         patches = np.stack(list(self.taps(image, 0)), axis=2)  # [oh, ow, taps, c]
         in_group, out_group = self.in_channels // self.groups, self.out_channels // self.groups
-        blocks = memory.load(self.weight_region()).astype(np.int64).reshape(self.groups, -1)
-        zeros = np.broadcast_to(self.weight_zero(memory, head, self.out_channels), (self.out_channels,))
         acc = np.empty((self.out_height, self.out_width, self.out_channels), np.int64)
         for g in range(self.groups):
-            here = slice(g * out_group, (g + 1) * out_group)
-            kernel = unblock_weights(blocks[g], out_group, self.depth()) - zeros[here, None]
             columns = patches[..., g * in_group : (g + 1) * in_group].reshape(*acc.shape[:2], -1)
-            acc[..., here] = columns @ kernel.T
+            acc[..., g * out_group : (g + 1) * out_group] = columns @ self.kernel(memory, head, g).T
         self.finish(memory, acc, head)
 
 
@@ -256,7 +266,7 @@ class DepthwiseConv(Window, Epilogue):
     def weight_region(self) -> Region:
         """The kernels, channels innermost."""
         elements = self.kernel_height * self.kernel_width * self.in_channels
-        return ocm(self.weights, elements, self.weight_type, align=64)
+        return ocm(self.weights, elements, self.weight_type, align=WEIGHT_ALIGN)
 
     def reads(self) -> Sequence[Region]:
         return (
@@ -269,7 +279,7 @@ class DepthwiseConv(Window, Epilogue):
     def writes(self) -> Sequence[Region]:
         return (self.destination(self.dst, self.in_channels, self.dst_type),)
 
-    may_alias = ((2, 0),)
+    may_alias: ClassVar[tuple[tuple[int, int], ...]] = ((2, 0),)
 
     def macs(self) -> Any:
         return self.out_height * self.out_width * self.in_channels * self.kernel_height * self.kernel_width
@@ -284,33 +294,13 @@ class DepthwiseConv(Window, Epilogue):
 
 
 @instruction(opcode=0x12, units=CONV)
-class ConvTranspose(Window, Epilogue):
+class ConvTranspose(BlockedConv):
     """Transposed convolution: each source pixel adds its kernel, scaled, to the destination.
 
     Source pixel (y, x) and kernel position (i, j) meet destination pixel
     (y * stride + i * dilation - pad_top, x * stride + j * dilation - pad_left); what falls outside is dropped. Weights
-    are blocked as for `conv`: `[groups][ceil(n/32)][ceil(k/4)][32][4]`, k over kernel row, kernel column, input channel.
+    are blocked as for `conv`.
     """
-
-    weights: int = ocm_address("blocked weights")
-    out_channels: int = extent(16, "destination channels")
-    groups: int = extent(16, "groups", default=1)
-
-    constraints = Conv.constraints
-    may_alias = ((2, 0),)
-    depth = Conv.depth
-    weight_region = Conv.weight_region
-
-    def reads(self) -> Sequence[Region]:
-        return (
-            self.source(self.src_type),
-            self.weight_region(),
-            self.partial_region(self.out_height * self.out_width * self.out_channels),
-            *self.block(self.out_channels),
-        )
-
-    def writes(self) -> Sequence[Region]:
-        return (self.destination(self.dst, self.out_channels, self.dst_type),)
 
     def macs(self) -> Any:
         return self.in_height * self.in_width * self.out_channels * self.depth()
@@ -319,13 +309,10 @@ class ConvTranspose(Window, Epilogue):
         head = parameters.read(memory, self.params, self.dst_type)
         image = memory.load(self.source(self.src_type)).astype(np.int64) - head.zero_a
         in_group, out_group = self.in_channels // self.groups, self.out_channels // self.groups
-        blocks = memory.load(self.weight_region()).astype(np.int64).reshape(self.groups, -1)
-        zeros = np.broadcast_to(self.weight_zero(memory, head, self.out_channels), (self.out_channels,))
         acc = np.zeros((self.out_height, self.out_width, self.out_channels), np.int64)
         for g in range(self.groups):
-            here = slice(g * out_group, (g + 1) * out_group)
-            kernel = unblock_weights(blocks[g], out_group, self.depth()) - zeros[here, None]
-            taps = kernel.reshape(out_group, self.kernel_height, self.kernel_width, in_group)
+            here = acc[..., g * out_group : (g + 1) * out_group]
+            taps = self.kernel(memory, head, g).reshape(out_group, self.kernel_height, self.kernel_width, in_group)
             pixels = image[..., g * in_group : (g + 1) * in_group]
             for i in range(self.kernel_height):
                 for j in range(self.kernel_width):
@@ -334,7 +321,7 @@ class ConvTranspose(Window, Epilogue):
                     columns = np.arange(self.in_width) * self.stride_width + j * self.dilation_width - self.pad_left
                     y = (rows >= 0) & (rows < self.out_height)
                     x = (columns >= 0) & (columns < self.out_width)
-                    acc[np.ix_(rows[y], columns[x], range(here.start, here.stop))] += products[np.ix_(y, x)]
+                    here[np.ix_(rows[y], columns[x])] += products[np.ix_(y, x)]
         self.finish(memory, acc, head)
 
 
@@ -350,19 +337,17 @@ class MatrixLayout(IntEnum):
 
 
 @instruction(opcode=0x13, units=CONV)
-class Matmul(Instruction):
+class Matmul(Epilogue):
     """Batched matrix product: `dst[b0, b1, m, n] = sum over k of a[b0, b1, m, k] * b[b0, b1, k, n]`.
 
     Both operands may be live tensors, of any of the activation types. `a` is stored as `[m][k]`, or as `[k][m]` with
     `a_transposed`. `b` is stored `row_major` as `[k][n]`, `transposed` as `[n][k]`, or `blocked` as
     `[ceil(n/32)][ceil(k/4)][32][4]`, where `b_row_stride` is not used. A batch stride of 0 uses one matrix throughout.
+    `a` is the source and `b` the weights of the shared fields; columns of b are the channels.
     """
 
     a: int = ocm_address("first operand")
     b: int = ocm_address("second operand")
-    dst: int = ocm_address("destination")
-    params: int = ocm_address("parameter block; arrays in order: bias s32, multiplier f32, zero point of b s32")
-    partial: int = ocm_address("accumulators to continue from: dense [b0][b1][m][n]", default=0)
     batch_outer: int = extent(16, "slow batch dimension b0", default=1)
     batch_inner: int = extent(16, "fast batch dimension b1", default=1)
     m: int = extent(16, "rows of a and of the destination")
@@ -377,17 +362,11 @@ class Matmul(Instruction):
     b_inner_stride: int = unsigned(22, "bytes between matrices of b along b1", default=0)
     dst_outer_stride: int = unsigned(22, "bytes between destination matrices along b0", default=0)
     dst_inner_stride: int = unsigned(22, "bytes between destination matrices along b1", default=0)
-    src_type: DType = element_type("element type of a", ACTIVATION_TYPES, default=DType.U8)
     weight_type: DType = element_type("element type of b", ACTIVATION_TYPES, default=DType.S8)
-    dst_type: DType = element_type("element type of the destination; s32/s64: raw", RESULT_TYPES, default=DType.U8)
     a_transposed: int = flag("a is stored as [k][m]")
     b_layout: MatrixLayout = choice(MatrixLayout, "how b is stored", default=MatrixLayout.ROW_MAJOR)
-    has_bias: int = flag("the block holds one s32 bias per column")
-    per_channel: int = flag("the block holds one multiplier per column instead of the head's")
-    channel_zeros: int = flag("the block holds one zero point of b per column instead of the head's")
-    accumulate: int = flag("add the accumulators at `partial`")
 
-    constraints = (
+    constraints: ClassVar[tuple[Constraint, ...]] = (
         *Epilogue.constraints,
         Constraint(
             "a destination of several batches has its own place for each: batch strides are not 0",
@@ -396,11 +375,7 @@ class Matmul(Instruction):
             ),
         ),
     )
-    may_alias = ((2, 0),)
-    block = Epilogue.block
-    weight_zero = Epilogue.weight_zero
-    partial_region = Epilogue.partial_region
-    finish = Epilogue.finish
+    may_alias: ClassVar[tuple[tuple[int, int], ...]] = ((2, 0),)
 
     def a_region(self) -> Region:
         """The first operand: ``[b0, b1, rows, columns]`` as stored."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..dtypes import DType
 from ..errors import AccessError
-from ..field import choice, extent, element_type, ocm_address, unsigned
+from ..field import choice, element_type, extent, ocm_address, unsigned
 from ..instruction import Constraint, Instruction, Unit, instruction
 from ..memory import Memory
 from ..region import Region, ocm
@@ -45,7 +45,7 @@ class Copy(Instruction):
     dst_stride_3: int = unsigned(22, "destination bytes along the fourth dimension", default=0)
     dst_stride_4: int = unsigned(22, "destination bytes along the slowest dimension", default=0)
 
-    constraints = (
+    constraints: ClassVar[tuple[Constraint, ...]] = (
         Constraint(
             "each destination run has its own place: strides of dimensions longer than 1 are not 0",
             lambda i: (
@@ -88,7 +88,7 @@ class Transpose(Instruction):
     dst_row_stride: int = unsigned(22, "bytes from one destination row to the next")
     data_type: DType = element_type("element: u8, u16 or s32 for 1, 2 or 4 bytes", MOVE_TYPES, default=DType.U8)
 
-    constraints = (
+    constraints: ClassVar[tuple[Constraint, ...]] = (
         Constraint(
             "each destination row has its own place: strides of dimensions longer than 1 are not 0",
             lambda i: ((i.columns == 1) | (i.dst_row_stride > 0)) & ((i.batch == 1) | (i.dst_batch_stride > 0)),
@@ -139,7 +139,7 @@ class Pad(Instruction):
     data_type: DType = element_type("element: u8, u16 or s32 for 1, 2 or 4 bytes", MOVE_TYPES, default=DType.U8)
     mode: Padding = choice(Padding, "what fills the border", default=Padding.CONSTANT)
 
-    constraints = (
+    constraints: ClassVar[tuple[Constraint, ...]] = (
         Constraint(
             "a reflected border is smaller than the image",
             lambda i: (
@@ -189,7 +189,7 @@ class Gather(Instruction):
     table_row_stride: int = unsigned(22, "bytes from one table row to the next")
     dst_row_stride: int = unsigned(22, "bytes from one destination row to the next", default=0)
 
-    constraints = (
+    constraints: ClassVar[tuple[Constraint, ...]] = (
         Constraint(
             "each destination row has its own place: dst_row_stride is not 0",
             lambda i: (i.count == 1) | (i.dst_row_stride > 0),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import law
 from ..dtypes import ACTIVATION_TYPES, DType
 from ..errors import AccessError
-from ..field import extent, element_type, flag, ocm_address, unsigned
+from ..field import element_type, extent, flag, ocm_address, unsigned
 from ..instruction import Constraint, Instruction, instruction, operand_group
 from ..memory import Memory
 from ..region import Region, ocm
@@ -39,13 +39,13 @@ class Normalization(Instruction):
     src_type: DType = element_type("element type of the source", ACTIVATION_TYPES, default=DType.U8)
     dst_type: DType = element_type("element type of the destination", ACTIVATION_TYPES, default=DType.U8)
 
-    constraints = (
+    constraints: ClassVar[tuple[Constraint, ...]] = (
         Constraint(
             "each destination row has its own place: dst_row_stride is not 0",
             lambda i: (i.rows == 1) | (i.dst_row_stride > 0),
         ),
     )
-    may_alias = ((0, 0),)
+    may_alias: ClassVar[tuple[tuple[int, int], ...]] = ((0, 0),)
 
     def source(self) -> Region:
         """``[rows, length]``."""
@@ -94,9 +94,7 @@ class LayerNorm(Normalization):
         epsilon = law.layer_norm_epsilon(p.factor_b, p.factor_a, self.length)
         factor = law.layer_norm_factor(total, squares, self.length, epsilon)
         deviation = self.length * q - total[:, None]
-        memory.store(
-            self.writes()[0], law.normalize(deviation, factor[:, None], gain, offset, p.zero, p.low, p.high)
-        )
+        memory.store(self.writes()[0], law.normalize(deviation, factor[:, None], gain, offset, p.zero, p.low, p.high))
 
 
 @instruction(opcode=0x41, units=TENG)
@@ -121,9 +119,7 @@ class RmsNorm(Normalization):
         squares = (deviation * deviation).sum(axis=1)
         epsilon = law.rms_norm_epsilon(p.factor_b, p.factor_a, self.length)
         factor = law.rms_norm_factor(squares, self.length, epsilon)[:, None]
-        memory.store(
-            self.writes()[0], law.normalize(deviation, factor, gain, np.float64(0), p.zero, p.low, p.high)
-        )
+        memory.store(self.writes()[0], law.normalize(deviation, factor, gain, np.float64(0), p.zero, p.low, p.high))
 
 
 @instruction(opcode=0x42, units=TENG)
@@ -139,7 +135,7 @@ class Softmax(Normalization):
     masked: int = flag("only the first `valid` elements of a row take part; the others become the smallest value")
     valid: int = extent(MAX_LENGTH_BITS, "elements that take part, with `masked`", default=1)
 
-    constraints = (
+    constraints: ClassVar[tuple[Constraint, ...]] = (
         *Normalization.constraints,
         Constraint("valid is at most length", lambda i: (i.masked == 0) | (i.valid <= i.length)),
     )

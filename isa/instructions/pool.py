@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import law
 from ..dtypes import ACTIVATION_TYPES, DType
 from ..errors import AccessError
-from ..field import choice, extent, element_type, flag, ocm_address, unsigned
+from ..field import choice, element_type, extent, flag, ocm_address, unsigned
 from ..instruction import Constraint, Instruction, instruction, operand_group
 from ..memory import Memory
 from ..region import Region, ocm
@@ -56,7 +56,7 @@ class AveragePool(Window):
     pad_bottom: int = unsigned(8, "rows of padding below that count", default=0)
     pad_right: int = unsigned(8, "columns of padding on the right that count", default=0)
 
-    constraints = (
+    constraints: ClassVar[tuple[Constraint, ...]] = (
         Constraint(
             "every window position counts at least one element",
             lambda i: (
@@ -173,7 +173,7 @@ class RealReduction(Reduction):
     def reduce(self, memory: Memory, function: Any) -> None:
         """Dequantise, reduce the middle axis in float64 in ascending order, quantise, store."""
         p = parameters.read(memory, self.params, self.dst_type)
-        real = np.float64(law.dequantize(memory.load(self.source()), p.factor_a, p.zero_a))
+        real: Any = np.float64(law.dequantize(memory.load(self.source()), p.factor_a, p.zero_a))
         total = real[:, 0]
         for index in range(1, self.length):
             total = function(total, real[:, index])
@@ -322,14 +322,14 @@ class Resize(Instruction):
         """
         table = memory.load(self.table_region())
         result, cursor = [], 0
-        for extent, size in ((self.out_height, self.in_height), (self.out_width, self.in_width)):
-            low = high = table[cursor : cursor + extent]
-            weight = np.zeros(extent, np.float32)
-            cursor += extent
+        for length, size in ((self.out_height, self.in_height), (self.out_width, self.in_width)):
+            low = high = table[cursor : cursor + length]
+            weight = np.zeros(length, np.float32)
+            cursor += length
             if self.interpolation == Interpolation.LINEAR:
-                high = table[cursor : cursor + extent]
-                weight = table[cursor + extent : cursor + 2 * extent].view(np.float32)
-                cursor += 2 * extent
+                high = table[cursor : cursor + length]
+                weight = table[cursor + length : cursor + 2 * length].view(np.float32)
+                cursor += 2 * length
             if min(low.min(), high.min()) < 0 or max(low.max(), high.max()) >= size:
                 raise AccessError(f"resize: a position lies outside the {size} source rows or columns")
             if not ((weight >= 0) & (weight <= 1)).all():
@@ -340,10 +340,9 @@ class Resize(Instruction):
     def operation(self, memory: Memory) -> None:
         p = parameters.read(memory, self.params, self.dst_type)
         (top, bottom, down), (left, right, across) = self.positions(memory)
-        real = np.float64(law.dequantize(memory.load(self.reads()[0]), p.factor_a, p.zero_a))
+        real: Any = np.float64(law.dequantize(memory.load(self.reads()[0]), p.factor_a, p.zero_a))
         down, across = down[:, None, None], across[None, :, None]
         upper = real[top][:, left] * (1 - across) + real[top][:, right] * across
         lower = real[bottom][:, left] * (1 - across) + real[bottom][:, right] * across
         values = upper * (1 - down) + lower * down
         memory.store(self.writes()[0], law.quantize_real(values, p.factor, p.zero, p.low, p.high))
-

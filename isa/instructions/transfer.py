@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ..dtypes import DType
-from ..field import extent, dram_offset, ocm_address, segment, unsigned
+from ..field import dram_offset, extent, ocm_address, segment, unsigned
 from ..instruction import Constraint, Instruction, Unit, instruction, operand_group
 from ..memory import Memory
 from ..region import Region, dram, ocm
@@ -66,7 +66,7 @@ def _distinct(side: str) -> Constraint:
 class Load(DramTransfer):
     """Copy from DRAM to the core's own OCM."""
 
-    constraints = (_distinct("ocm"),)
+    constraints: ClassVar[tuple[Constraint, ...]] = (_distinct("ocm"),)
 
     def reads(self) -> Sequence[Region]:
         return (self.dram_region(),)
@@ -82,7 +82,7 @@ class Load(DramTransfer):
 class Store(DramTransfer):
     """Copy from the core's own OCM to DRAM."""
 
-    constraints = (_distinct("dram"),)
+    constraints: ClassVar[tuple[Constraint, ...]] = (_distinct("dram"),)
 
     def reads(self) -> Sequence[Region]:
         return (self.ocm_region(),)
@@ -100,7 +100,7 @@ class Multicast(DramTransfer):
 
     cores: int = unsigned(MULTICAST_CORES, "mask of the logical cores that receive", minimum=1)
 
-    constraints = (_distinct("ocm"),)
+    constraints: ClassVar[tuple[Constraint, ...]] = (_distinct("ocm"),)
 
     def reads(self) -> Sequence[Region]:
         return (self.dram_region(),)
@@ -139,7 +139,7 @@ class Send(Instruction):
     dst_stride_2: int = unsigned(22, "destination bytes along the third dimension", default=0)
     dst_stride_3: int = unsigned(22, "destination bytes along the slowest dimension", default=0)
 
-    constraints = (_distinct("dst"),)
+    constraints: ClassVar[tuple[Constraint, ...]] = (_distinct("dst"),)
 
     def operand(self, name: str, **place: Any) -> Region:
         """``[c3, c2, c1, run]`` of ``src`` or ``dst``."""

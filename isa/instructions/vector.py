@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import law
 from ..dtypes import ACTIVATION_TYPES, DType
-from ..field import extent, element_type, flag, ocm_address, unsigned
+from ..field import element_type, extent, flag, ocm_address, unsigned
 from ..instruction import Constraint, Instruction, Unit, instruction, operand_group
 from ..memory import Memory
 from ..region import Region, ocm
 from . import parameters
-from .matrix import is_short
+from .matrix import WEIGHT_ALIGN, is_short
 from .parameters import BLOCK_BYTES, Parameters
 
 TENG = (Unit.TENG,)
@@ -50,7 +50,7 @@ class Elementwise(Instruction):
     a_broadcast: int = flag("a holds one element along the innermost dimension")
     b_broadcast: int = flag("b holds one element along the innermost dimension")
 
-    constraints = (
+    constraints: ClassVar[tuple[Constraint, ...]] = (
         Constraint(
             "each destination element has its own place: strides of dimensions longer than 1 are not 0",
             lambda i: (
@@ -60,7 +60,7 @@ class Elementwise(Instruction):
             ),
         ),
     )
-    may_alias = ((0, 0), (1, 0))
+    may_alias: ClassVar[tuple[tuple[int, int], ...]] = ((0, 0), (1, 0))
 
     def operand(self, name: str, broadcast: Any = 0) -> Region:
         """The region of ``a``, ``b`` or ``dst``, ``[c3, c2, c1, count]``."""
@@ -171,13 +171,13 @@ class Rows(Instruction):
     src_row_stride: int = unsigned(24, "bytes from one source row to the next", default=0)
     dst_row_stride: int = unsigned(24, "bytes from one destination row to the next", default=0)
 
-    constraints = (
+    constraints: ClassVar[tuple[Constraint, ...]] = (
         Constraint(
             "each destination row has its own place: dst_row_stride is not 0",
             lambda i: (i.rows == 1) | (i.dst_row_stride > 0),
         ),
     )
-    may_alias = ((0, 0),)
+    may_alias: ClassVar[tuple[tuple[int, int], ...]] = ((0, 0),)
 
     def source(self, dtype: Any) -> Region:
         """The source rows."""
@@ -198,14 +198,16 @@ class Lookup(Rows):
 
     table: int = ocm_address("table")
     src_type: DType = element_type("element type of the source", ACTIVATION_TYPES, default=DType.U8)
-    dst_type: DType = element_type("element type of the destination and of the table", ACTIVATION_TYPES, default=DType.U8)
+    dst_type: DType = element_type(
+        "element type of the destination and of the table", ACTIVATION_TYPES, default=DType.U8
+    )
 
     def entries(self) -> Any:
         """Entries of the table: 256, or 65,536 for a 16-bit source."""
         return 256 + (65536 - 256) * is_short(self.src_type)
 
     def reads(self) -> Sequence[Region]:
-        return self.source(self.src_type), ocm(self.table, self.entries(), self.dst_type, align=64)
+        return self.source(self.src_type), ocm(self.table, self.entries(), self.dst_type, align=WEIGHT_ALIGN)
 
     def writes(self) -> Sequence[Region]:
         return (self.destination(self.dst_type),)
@@ -283,7 +285,7 @@ class Quantize(Rows):
     params: int = ocm_address("parameter block: zero point dst; clamp; scale dst")
     dst_type: DType = element_type("element type of the destination", ACTIVATION_TYPES, default=DType.U8)
 
-    may_alias = ()
+    may_alias: ClassVar[tuple[tuple[int, int], ...]] = ()
 
     def reads(self) -> Sequence[Region]:
         return self.source(DType.F32), parameters.head(self.params)
@@ -305,7 +307,7 @@ class Dequantize(Rows):
     params: int = ocm_address("parameter block: zero point src; scale src")
     src_type: DType = element_type("element type of the source", (*ACTIVATION_TYPES, DType.S32), default=DType.U8)
 
-    may_alias = ()
+    may_alias: ClassVar[tuple[tuple[int, int], ...]] = ()
 
     def reads(self) -> Sequence[Region]:
         return self.source(self.src_type), parameters.head(self.params)
@@ -317,5 +319,3 @@ class Dequantize(Rows):
         p = parameters.read(memory, self.params, DType.F32)
         values = memory.load(self.source(self.src_type))
         memory.store(self.writes()[0], law.dequantize(values, p.factor_a, p.zero_a))
-
-

@@ -1,0 +1,78 @@
+"""The command line: ``npusim COMMAND ...``.
+
+Each command lives in a module of this package and imports what it needs when it runs, so that a command that needs no
+kernel starts at once. Results go to standard output, notes to standard error; an error is one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from npusim import __version__
+from npusim.errors import NpusimError
+
+# What each command is called, the module it lives in, and what it does.
+COMMANDS = {
+    "asm": ("assembly", "assemble a program"),
+    "disasm": ("assembly", "print a program as assembly text"),
+    "verify": ("assembly", "prove a program free of deadlocks, races and bad accesses"),
+    "run": ("run", "run programs: exact integers and cycles"),
+    "info": ("info", "describe a machine or a program"),
+}
+
+EXIT_ERROR = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 where a check found something, 2 for an error."""
+    arguments = _parser(argv).parse_args(argv)
+    try:
+        return int(arguments.execute(arguments))
+    except BrokenPipeError:
+        # the reader of our output went away (`npusim disasm x | head`): that is no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("npusim: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:  # noqa: BLE001 - the outermost frame: an error becomes a line and an exit code
+        if arguments.traceback or not _is_expected(error):
+            traceback.print_exc()
+        else:
+            print(f"npusim: {_one_line(error)}", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _is_expected(error: Exception) -> bool:
+    from isa.errors import IsaError
+
+    return isinstance(error, NpusimError | IsaError | OSError)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split("\n"))
+
+
+def _parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="npusim",
+        description="Cycle-accurate simulator of a three-core INT8 NPU: bit-exact outputs and cycle counts in one run.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"npusim {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    words = sys.argv[1:] if argv is None else argv
+    chosen = next((word for word in words if word in COMMANDS), None)
+    for name, (module, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.", allow_abbrev=False)
+        command.add_argument("--traceback", action="store_true", help="show where an error comes from")
+        if name == chosen:  # only the chosen command's module is imported
+            importlib.import_module(f"npusim.cli.{module}").configure(name, command)
+    return parser

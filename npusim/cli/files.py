@@ -1,0 +1,30 @@
+"""Writing result files whole or not at all. Reading belongs to the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def write_bytes(target: str | Path, data: bytes) -> None:
+    """Write a file under a temporary name and rename it, so that a reader never sees half of it."""
+    path = Path(target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(target: str, value: Any) -> None:
+    """Write ``value`` as JSON to a file, or to standard output for ``-``."""
+    text = json.dumps(value, indent=2) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+    else:
+        write_bytes(target, text.encode())
