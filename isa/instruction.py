@@ -106,7 +106,6 @@ class Layout:
         mnemonic: name in assembly.
         units: which units execute it.
         max_waits: waits it carries: 3, or 15 for ``sync``.
-        extra_wait_bit: position of the waits after the third, where there are more.
         fields: operands in declaration order.
     """
 
@@ -177,7 +176,7 @@ _T = TypeVar("_T", bound=type[Any])
 
 def operand_group(cls: _T) -> _T:
     """Declare fields that several instructions share; the subclasses inherit them, in front of their own."""
-    return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    return cast(_T, dataclasses.dataclass(frozen=True, kw_only=True)(cls))
 
 
 def instruction(*, opcode: int, units: tuple[Unit, ...], max_waits: int = HEADER_WAITS) -> Callable[[_T], _T]:

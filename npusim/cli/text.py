@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1) -> str:
-    """Columns aligned by width: the first ``left`` to the left, the others to the right."""
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], align: str = "<") -> str:
+    """Columns aligned by width.
+
+    Args:
+        header: titles.
+        rows: cells; numbers are formatted by ``number``.
+        align: ``<`` or ``>`` for each column; columns it does not reach are aligned to the right.
+    """
     cells = [list(header), *([number(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = []
-    for row in cells:
-        words = [
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(words).rstrip())
-    return "\n".join(lines)
+    sides = align.ljust(len(header), ">")
+    return "\n".join(
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        for row in cells
+    )
 
 
 def number(value: object) -> str:
     """Integers with thousands separators, floats with three decimals, anything else as it prints."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+    return f"{value:,}" if type(value) is int else f"{value:,.3f}" if isinstance(value, float) else str(value)
 
 
 def count(amount: int, noun: str) -> str:
