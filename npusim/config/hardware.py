@@ -192,7 +192,7 @@ class Hardware:
     def __post_init__(self) -> None:
         for path, value in self.values().items():
             if refusal := KEYS[path].refusal(value):
-                near = did_you_mean(value, KEYS[path].choices) if isinstance(value, str) else ""
+                near = did_you_mean(value, KEYS[path].choices, limit=1) if isinstance(value, str) else ""
                 raise ConfigError(path, refusal, near, self.source)
         for rule in RULES:
             if not rule.holds(self):

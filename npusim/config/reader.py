@@ -122,10 +122,8 @@ def _check_key(section: str, key: str, source: str) -> None:
     if section not in SECTIONS:
         raise ConfigError(path, "there is no such key", did_you_mean(path, KEYS), source)
     here = [known.partition(".")[2] for known in KEYS if known.startswith(f"{section}.")]
-    near = did_you_mean(key, here) or did_you_mean(path, KEYS)
     elsewhere = [known for known in KEYS if known.endswith(f".{key}")]
-    if not near and elsewhere:
-        near = f"did you mean {' or '.join(map(repr, elsewhere))}?"
+    near = f"did you mean {' or '.join(map(repr, elsewhere))}?" if elsewhere else did_you_mean(key, here)
     raise ConfigError(path, "there is no such key", near, source)
 
 
@@ -153,7 +151,7 @@ def _provenance(path: str, entry: Mapping[str, Any], source: str) -> Provenance:
     kind, note = entry.get("source", "user"), entry.get("note", "set by the user")
     allowed = (*_FILE_KINDS, "user") if "source" not in entry else _FILE_KINDS
     if kind not in allowed:
-        near = did_you_mean(kind, allowed) if isinstance(kind, str) else ""
+        near = did_you_mean(kind, allowed, limit=1) if isinstance(kind, str) else ""
         raise ConfigError(f"{path}.source", f"is {kind!r}, must be one of {', '.join(allowed)}", near, source)
     if not isinstance(note, str) or not note.strip():
         raise ConfigError(f"{path}.note", f"takes a sentence, not {note!r}", source=source)

@@ -57,7 +57,8 @@ def burst_groups(region: Region, physical_base: int, hardware: Hardware) -> Burs
 
 def _merged(region: Region) -> tuple[int, tuple[tuple[int, int], ...]]:
     """The run with the outer dimensions that continue it, and the others as (count, stride), slowest first."""
-    run, dims = int(region.run), []
+    run = int(region.run)
+    dims: list[tuple[int, int]] = []
     for count, stride in zip(reversed(region.counts), reversed(region.strides), strict=True):
         if count == 1:
             continue

@@ -142,7 +142,7 @@ def softmax_cycles(i: Any, hardware: Hardware) -> Any:
 
 @cycles_of(Resize)
 def resize_cycles(i: Any, hardware: Hardware) -> Any:
-    """The position tables, then each destination pixel; four source pixels each for ``linear`` (microarchitecture 4)."""
+    """The position tables, then one source pixel per destination pixel, four for ``linear`` (microarchitecture 4)."""
     taps = where(i.interpolation == Interpolation.LINEAR, 4, 1)
     pixels = i.out_height * i.out_width * vectors(i.channels, hardware, i.src_type, i.dst_type)
     return _duration(_table(i.table_region(), hardware) + pixels * taps, hardware)
