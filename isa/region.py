@@ -140,6 +140,8 @@ def intersection(a: Box, b: Box) -> tuple[int, int] | None:
     if a.dims == b.dims and len(a.dims) == 1 and _same_comb_misses(a, b):
         return None
     first, second = run_starts(a, low, high), run_starts(b, low, high)
+    if second.size == 0:  # all of a lies in a gap of b
+        return None
     # for each run of a: the last run of b that starts before a's run ends; it touches when it ends after a's start
     index = np.searchsorted(second, first + a.run, side="left") - 1
     found = np.flatnonzero((index >= 0) & (second[np.maximum(index, 0)] + b.run > first))
