@@ -110,3 +110,21 @@ def integer_matmul(a: Array, b: Array) -> Array:
     if a.shape[-1] > 1 << 18:
         return np.matmul(a.astype(np.int64), b.astype(np.int64))
     return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64)
+
+
+def as_rows(src: Array, dst: Array) -> tuple[Array, Array]:
+    """Two arrays of one shape as views [rows, count] with a contiguous last axis.
+
+    Raises:
+        ValueError: if the shapes differ, or an array is neither of that form nor contiguous.
+    """
+    if src.shape != dst.shape:
+        raise ValueError(f"src {src.shape} and dst {dst.shape} differ in shape")
+    if src.ndim != 2:
+        if not (src.flags.c_contiguous and dst.flags.c_contiguous):
+            raise ValueError(f"{src.ndim} axes need contiguous arrays; wanted [rows, count]")
+        count = src.shape[-1] if src.ndim else 1
+        return src.reshape(-1, count), dst.reshape(-1, count)
+    if (src.strides[1] != src.itemsize or dst.strides[1] != dst.itemsize) and src.shape[1] > 1:
+        raise ValueError("the last axis is not contiguous")
+    return src, dst

@@ -1,0 +1,238 @@
+"""Vector code for rows of bytes: moments, normalisation, and the steps of softmax.
+
+Called by the kernels of ``normalize``. All of it is LLVM vector IR that any target lowers, except the exponential
+lookup, which needs the byte permutes of AVX512-VBMI. Bytes are read as ``u ^ flip``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import emit
+from .emit import F64, I8, I16, I32, I64, V16I32, V64I8
+
+MAGIC = 6755399441055744.0
+"""1.5 * 2**52: adding it rounds a float64 half to even and leaves the integer in the low bits."""
+
+
+def _const(value: int) -> Any:
+    return ir.Constant(I64, value)
+
+
+def _repeat(kind: Any, value: Any) -> Any:
+    return ir.Constant(kind, [value] * kind.count)
+
+
+def _each(builder: Any, count: Any, lanes: int, body: Callable[[Any, Any], None]) -> None:
+    """Run ``body(position, mask)`` for every vector of a row; the mask is None but for the last, partial one."""
+    whole = builder.and_(count, _const(-lanes))
+    with cgutils.for_range_slice(builder, _const(0), whole, _const(lanes)) as (here, _):
+        body(here, None)
+    rest = builder.sub(count, whole)
+    with builder.if_then(builder.icmp_signed("!=", rest, _const(0))):
+        body(whole, emit.low_mask(builder, rest, lanes))
+
+
+def _take(builder: Any, address: Any, kind: Any, mask: Any) -> Any:
+    if mask is None:
+        return emit.load(builder, address, kind)
+    return emit.masked_load(builder, address, mask, kind)
+
+
+def _give(builder: Any, value: Any, address: Any, mask: Any) -> None:
+    if mask is None:
+        emit.store(builder, value, address)
+    else:
+        emit.masked_store(builder, value, address, mask)
+
+
+def _only(builder: Any, value: Any, mask: Any) -> Any:
+    """``value``, 0 in the lanes that do not exist."""
+    return value if mask is None else builder.select(mask, value, ir.Constant(value.type, [0] * value.type.count))
+
+
+def _total(builder: Any, lanes: Any) -> Any:
+    """The sum of i32 lanes as i64."""
+    wide = builder.sext(lanes, emit.vector(I64, lanes.type.count))
+    return emit.call(builder, f"llvm.vector.reduce.add.v{lanes.type.count}i64", I64, [wide])
+
+
+@intrinsic
+def moments(typingctx, src, count, flip, shift):
+    """The sums of ``q`` and of ``q * q`` over ``q = (u ^ flip) - shift``; |q| < 1448 and 16,383 elements cannot wrap."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        src, count, flip, shift = args
+        flips = emit.splat(builder, builder.trunc(flip, I8), 32)
+        shifts = emit.splat(builder, builder.trunc(shift, I16), 32)
+        accs = [cgutils.alloca_once(builder, V16I32) for _ in range(2)]
+        for acc in accs:
+            builder.store(_repeat(V16I32, 0), acc)
+        wide = emit.vector(I16, 32)
+
+        def body(here: Any, mask: Any) -> None:
+            octets = builder.xor(_take(builder, builder.add(src, here), emit.vector(I8, 32), mask), flips)
+            q = _only(builder, builder.sub(builder.zext(octets, wide), shifts), mask)
+            builder.store(emit.dot_pairs(builder, builder.load(accs[0]), q, _repeat(wide, 1)), accs[0])
+            builder.store(emit.dot_pairs(builder, builder.load(accs[1]), q, q), accs[1])
+
+        _each(builder, count, 32, body)
+        sums = [_total(builder, builder.load(acc)) for acc in accs]
+        return context.make_tuple(builder, sig.return_type, sums)
+
+    return types.UniTuple(types.int64, 2)(*[types.int64] * 4), codegen
+
+
+def _to_bytes(builder: Any, value: Any, low: Any, high: Any, zero: Any) -> tuple[Any, Any, Any]:
+    """Clamp, round half to even, add the zero point: bytes, the clamped values and the rounded ones."""
+    lanes = value.type.count
+    clamped = emit.minimum(builder, emit.maximum(builder, value, low), high)
+    lifted = builder.fadd(clamped, _repeat(value.type, MAGIC))
+    integers = builder.trunc(builder.bitcast(lifted, emit.vector(I64, lanes)), emit.vector(I8, lanes))
+    return builder.add(integers, zero), clamped, lifted
+
+
+@intrinsic
+def normalize_row(typingctx, dst, src, count, flip, slope, intercept, factor, gains, offsets, low, high, zero):
+    """``law.normalize`` of ``deviation = slope * (u ^ flip) - intercept`` for a row; gains and offsets are float64."""
+    integer, real = types.int64, types.float64
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        (dst, src, count, flip, slope, intercept, factor, gains, offsets, low, high, zero) = args
+        lanes = 16
+        octet, word, double = emit.vector(I8, lanes), emit.vector(I32, lanes), emit.vector(F64, lanes)
+        flips = emit.splat(builder, builder.trunc(flip, I8), lanes)
+        zeros = emit.splat(builder, builder.trunc(zero, I8), lanes)
+        slopes, intercepts = (emit.splat(builder, builder.trunc(x, I32), lanes) for x in (slope, intercept))
+        factors, lows, highs = (emit.splat(builder, x, lanes) for x in (factor, low, high))
+
+        def body(here: Any, mask: Any) -> None:
+            octets = builder.xor(_take(builder, builder.add(src, here), octet, mask), flips)
+            deviation = builder.sub(builder.mul(builder.zext(octets, word), slopes), intercepts)
+            ahead = builder.mul(here, _const(8))
+            gain = _take(builder, builder.add(gains, ahead), double, mask)
+            offset = _take(builder, builder.add(offsets, ahead), double, mask)
+            scaled = builder.fmul(builder.fmul(builder.sitofp(deviation, double), factors), gain)
+            result, _, _ = _to_bytes(builder, builder.fadd(scaled, offset), lows, highs, zeros)
+            _give(builder, result, builder.add(dst, here), mask)
+
+        _each(builder, count, lanes, body)
+        return context.get_dummy_value()
+
+    return types.void(*[integer] * 6, real, integer, integer, real, real, integer), codegen
+
+
+@intrinsic
+def largest_byte(typingctx, src, count, flip):
+    """The largest ``u ^ flip`` of a row."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        src, count, flip = args
+        flips = emit.splat(builder, builder.trunc(flip, I8), 64)
+        best = cgutils.alloca_once(builder, V64I8)
+        builder.store(_repeat(V64I8, 0), best)
+
+        def body(here: Any, mask: Any) -> None:
+            octets = _only(builder, builder.xor(_take(builder, builder.add(src, here), V64I8, mask), flips), mask)
+            held = builder.load(best)
+            builder.store(builder.select(builder.icmp_unsigned(">", octets, held), octets, held), best)
+
+        _each(builder, count, 64, body)
+        largest = emit.call(builder, "llvm.vector.reduce.umax.v64i8", I8, [builder.load(best)])
+        return builder.zext(largest, I64)
+
+    return types.int64(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def exponentials(typingctx, dst, src, count, flip, largest, planes):
+    """Table entries of ``largest - (u ^ flip)`` for a row to uint32, and their sum; needs AVX512-VBMI.
+
+    ``planes`` holds the table as four planes of 256 bytes. Up to 63 entries behind the last are written, as 0.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        dst, src, count, flip, largest, planes = args
+        flips = emit.splat(builder, builder.trunc(flip, I8), 64)
+        tops = emit.splat(builder, builder.trunc(largest, I8), 64)
+        quarters = [
+            [emit.load(builder, builder.add(planes, _const(256 * plane + 64 * i)), V64I8) for i in range(4)]
+            for plane in range(4)
+        ]
+        longs = emit.vector(I64, 8)
+        acc = cgutils.alloca_once(builder, longs)
+        builder.store(_repeat(longs, 0), acc)
+
+        def body(here: Any, mask: Any) -> None:
+            octets = builder.xor(_take(builder, builder.add(src, here), V64I8, mask), flips)
+            index = builder.sub(tops, octets)
+            upper = builder.icmp_signed("<", index, _repeat(V64I8, 0))
+            parts = []
+            for plane in quarters:
+                low, high = (
+                    emit.call(builder, "llvm.x86.avx512.vpermi2var.qi.512", V64I8, [first, index, second])
+                    for first, second in (plane[:2], plane[2:])
+                )
+                parts.append(_only(builder, builder.select(upper, high, low), mask))
+            for i, words in enumerate(_interleaved(builder, parts)):
+                emit.store(builder, words, builder.add(dst, builder.add(builder.mul(here, _const(4)), _const(64 * i))))
+                pairs = builder.bitcast(words, longs)
+                halves = builder.add(
+                    builder.and_(pairs, _repeat(longs, (1 << 32) - 1)), builder.lshr(pairs, _repeat(longs, 32))
+                )
+                builder.store(builder.add(builder.load(acc), halves), acc)
+
+        _each(builder, count, 64, body)
+        return emit.call(builder, "llvm.vector.reduce.add.v8i64", I64, [builder.load(acc)])
+
+    return types.int64(*[types.int64] * 6), codegen
+
+
+def _interleaved(builder: Any, parts: list[Any]) -> list[Any]:
+    """Four vectors of 64 bytes as four of sixteen words, byte c of each making word c."""
+    shorts, words = emit.vector(I16, 32), []
+    for half in (0, 32):
+        order = [x for i in range(half, half + 32) for x in (i, i + 64)]
+        low, high = (
+            builder.bitcast(emit.shuffle(builder, parts[i], parts[i + 1], order), shorts) for i in (0, 2)
+        )
+        for quarter in (0, 16):
+            order = [x for i in range(quarter, quarter + 16) for x in (i, i + 32)]
+            words.append(builder.bitcast(emit.shuffle(builder, low, high, order), V16I32))
+    return words
+
+
+@intrinsic
+def scale_row(typingctx, dst, numerators, count, factor, low, high, zero):
+    """``e * factor`` of uint32 ``e``, clamped and rounded to bytes; returns the largest distance from an integer."""
+    integer, real = types.int64, types.float64
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        dst, numerators, count, factor, low, high, zero = args
+        lanes = 16
+        double = emit.vector(F64, lanes)
+        factors, lows, highs = (emit.splat(builder, x, lanes) for x in (factor, low, high))
+        zeros = emit.splat(builder, builder.trunc(zero, I8), lanes)
+        worst = cgutils.alloca_once(builder, double)
+        builder.store(_repeat(double, 0.0), worst)
+
+        def body(here: Any, mask: Any) -> None:
+            address = builder.add(numerators, builder.mul(here, _const(4)))
+            entries = _take(builder, address, emit.vector(I32, lanes), mask)
+            value = builder.fmul(builder.uitofp(entries, double), factors)
+            result, clamped, lifted = _to_bytes(builder, value, lows, highs, zeros)
+            error = builder.fsub(clamped, builder.fsub(lifted, _repeat(double, MAGIC)))
+            distance = emit.call(builder, f"llvm.fabs.v{lanes}f64", double, [error])
+            builder.store(emit.maximum(builder, distance, builder.load(worst)), worst)
+            _give(builder, result, builder.add(dst, here), mask)
+
+        _each(builder, count, lanes, body)
+        return emit.call(builder, f"llvm.vector.reduce.fmax.v{lanes}f64", F64, [builder.load(worst)])
+
+    return real(integer, integer, integer, real, real, real, integer), codegen
