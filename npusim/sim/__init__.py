@@ -1,0 +1,33 @@
+"""The machine: units, memories, arbitration, the event loop, the executor and the trace.
+
+``simulate`` runs programs and hand-written assembly alike. No ONNX, no compiler, and no formula of uncontended cycles
+here (those are ``npusim.timing``'s); what waiting and contention cost is defined in docs/microarchitecture.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what a type checker and an editor see; at run time __getattr__ loads the same names
+    from .executor import executes as executes
+    from .job import Job as Job
+    from .job import Mode as Mode
+    from .run import JobResult as JobResult
+    from .run import Result as Result
+    from .run import simulate as simulate
+    from .trace import Trace as Trace
+
+__all__ = ["Job", "JobResult", "Mode", "Result", "Trace", "executes", "simulate"]
+
+
+def __getattr__(name: str) -> object:
+    """Load the public names on first use (PEP 562), so that a report that reads traces loads no simpy."""
+    if name not in __all__:
+        raise AttributeError(f"module 'npusim.sim' has no attribute {name!r}", name=name)
+    from . import executor, job, run, trace
+
+    globals().update({public: getattr(module, public) for public, module in {
+        "Job": job, "JobResult": run, "Mode": job, "Result": run, "Trace": trace, "executes": executor, "simulate": run,
+    }.items()})  # fmt: skip
+    value: object = globals()[name]
+    return value

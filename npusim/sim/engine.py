@@ -1,0 +1,302 @@
+"""The event loop: a simpy process per unit, an event per instruction and per burst group, integer cycles.
+
+Called by ``simulate`` with loaded streams; calls the servers of ``arbiter``. It knows when things happen and not what
+they compute: that is the ``retire`` callback's business, and no formula of cycles is here but those of waiting.
+
+The three phases of a cycle (microarchitecture 1) are priorities of simpy events: retirements in the order of physical
+unit number, then the arbitration of DRAM, then that of the core path. Issue needs no events of its own: as soon as the
+retire cycles of everything an instruction waits for are known, its start is known too, be it in the future. Compute
+instructions publish their retire cycle when they start, transfers when their last group is granted, and so a start is
+always known before its cycle is over; the arbiters, which ask what executes in a cycle, come after all of it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from functools import partial
+
+from simpy import Environment, Event
+
+from isa.instruction import UNITS_PER_CORE, Unit
+from npusim.errors import DeadlockError
+
+from .arbiter import NEVER, Activity, CorePath, DramController, Moment, Port
+from .standstill import CycleLimitReached, standing
+from .stream import Loaded, Meeting, Stream, Way
+
+Retire = Callable[[int, int, int], None]
+"""Called when an instruction retires: index of the stream, position, cycle."""
+
+_DRAM_PHASE = 1 << 20
+_PATH_PHASE = _DRAM_PHASE + 1
+"""Priorities behind every unit number."""
+
+
+@dataclass(slots=True, eq=False)
+class Gathering:
+    """One meeting of barriers that are still arriving."""
+
+    lanes: list[_Lane] = field(default_factory=list)
+    last_start: int = 0
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Account:
+    """What the transfers of one stream have paid: ``(position, queue, refresh, misses, turnaround, conflict)``."""
+
+    rows: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
+
+
+class _Lane:
+    """A unit at work: its stream, how far it has come, and who waits for it.
+
+    ``starts`` and ``ends`` hold the cycles known so far; the entry of the instruction at work is there before its
+    cycle comes.
+    """
+
+    __slots__ = (
+        "account", "activity", "banks", "blocked", "durations", "ends", "event", "free", "number", "port", "starts",
+        "stream", "waits",
+    )  # fmt: skip
+
+    def __init__(self, number: int, stream: Stream | None) -> None:
+        self.number = number
+        self.stream = stream
+        self.durations = stream.durations if stream else []
+        self.banks = stream.banks if stream else []
+        self.free = stream.arrival if stream else 0
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        self.waits: list[tuple[tuple[_Lane, int, int], ...]] = []
+        self.blocked: list[tuple[int, _Lane]] = []  # (value, who waits for this lane's counter to reach it)
+        self.activity = Activity()
+        self.port: Port | None = None
+        self.account = Account()
+        self.event: Moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """What a run took, by stream.
+
+    Attributes:
+        starts: cycles in which instructions started.
+        ends: cycles in which they retired.
+        accounts: what transfers paid.
+    """
+
+    starts: list[list[int]]
+    ends: list[list[int]]
+    accounts: list[Account]
+
+
+class Engine:
+    """One run of loaded streams.
+
+    Args:
+        loaded: the streams.
+        retire: called for every retirement, in order; None where nobody wants to know.
+    """
+
+    def __init__(self, loaded: Loaded, retire: Retire | None = None) -> None:
+        self._loaded = loaded
+        self._retire = retire
+        self._env = Environment()
+        sync = loaded.hardware.sync
+        self._near, self._far = sync.counter_latency_cycles, sync.cross_core_latency_cycles
+        self._issue_cycles = loaded.hardware.sdma.issue_cycles
+        self._lanes = [_Lane(stream.number, stream) for stream in loaded.streams]
+        self._by_number = {lane.number: lane for lane in self._lanes}
+        self._gatherings: dict[tuple[int, Meeting], Gathering] = {}
+        self._ready: list[_Lane] = []
+        for lane, stream in zip(self._lanes, loaded.streams, strict=True):
+            lane.waits = self._link(stream)
+        # the compute and move units of each core that have work
+        self._activities: list[list[Activity]] = [[] for _ in range(loaded.hardware.machine.cores)]
+        for lane in self._lanes:
+            core, unit = divmod(lane.number, UNITS_PER_CORE)
+            if unit != Unit.SDMA:
+                self._activities[core].append(lane.activity)
+        ports = self._make_ports()
+        self._owners = [lane for lane in self._lanes if lane.port is not None]
+        self._dram = DramController(self._env, _DRAM_PHASE, ports, self._transferred, loaded.hardware)
+        self._path = CorePath(self._env, _PATH_PHASE, ports, self._transferred, loaded.hardware)
+
+    def run(self, max_cycles: int | None = None) -> Timeline:
+        """Simulate to the end.
+
+        Args:
+            max_cycles: the last cycle that may happen.
+
+        Raises:
+            DeadlockError: instructions are left that nothing will ever let start.
+            CycleLimitError: instructions are left after ``max_cycles``.
+        """
+        env = self._env
+        for index, lane in enumerate(self._lanes):
+            env.process(self._unit(index, lane))
+        if max_cycles is None:
+            env.run()
+        else:
+            env.run(until=max_cycles + 1)
+        limit = NEVER if max_cycles is None else max_cycles
+        if any(len(lane.ends) < len(lane.durations) or lane.ends[-1] > limit for lane in self._lanes):
+            self._explain(limit)
+        return Timeline(
+            starts=[lane.starts for lane in self._lanes],
+            ends=[lane.ends for lane in self._lanes],
+            accounts=[lane.account for lane in self._lanes],
+        )
+
+    # ------------------------------------------------------------------------------------------------------- set-up
+
+    def _link(self, stream: Stream) -> list[tuple[tuple[_Lane, int, int], ...]]:
+        """The waits of each instruction as (lane waited for, value, latency of its visibility)."""
+        waits: list[tuple[tuple[_Lane, int, int], ...]] = [()] * len(stream)
+        core = stream.number // UNITS_PER_CORE
+        for row in (stream.wait_units != -1).any(axis=1).nonzero()[0].tolist():
+            found = []
+            for unit, value in zip(stream.wait_units[row].tolist(), stream.wait_values[row].tolist(), strict=True):
+                if unit == -1:
+                    continue
+                latency = self._near if unit // UNITS_PER_CORE == core else self._far
+                latency = 0 if unit == stream.number else latency
+                found.append((self._lane(unit), value, latency))
+            waits[row] = tuple(found)
+        return waits
+
+    def _lane(self, number: int) -> _Lane:
+        """The lane of a unit; an empty one for a unit without work, whose counter stays 0."""
+        if number not in self._by_number:
+            self._by_number[number] = _Lane(number, None)
+        return self._by_number[number]
+
+    def _make_ports(self) -> list[Port]:
+        ports: list[Port] = []
+        for lane in self._lanes:
+            if lane.stream is not None and lane.stream.transfers is not None:
+                lane.port = Port(len(ports), lane.stream.transfers)
+                ports.append(lane.port)
+        return ports
+
+    # ---------------------------------------------------------------------------------------------------- processes
+
+    def _unit(self, index: int, lane: _Lane) -> Generator[Event, None, None]:
+        """The process of one unit: take the next instruction, let it start when it can, wait until it retires."""
+        env, ready, retire = self._env, self._ready, self._retire
+        for position in range(len(lane.durations)):
+            lane.event = event = Moment(env)
+            if retire is not None:
+                # a callback rather than a line after the yield: what it raises leaves the loop as it is
+                event.callbacks.append(partial(_report, retire, index, position))
+            self._issue(lane)
+            while ready:
+                self._issue(ready.pop())
+            yield event
+            lane.free = lane.ends[position]
+
+    def _issue(self, lane: _Lane) -> None:
+        """Start a lane's next instruction as soon as all it waits for is known; else leave word where it is not."""
+        position = len(lane.starts)
+        start = lane.free
+        for producer, value, latency in lane.waits[position]:
+            ends = producer.ends
+            if len(ends) < value:
+                producer.blocked.append((value, lane))
+                return
+            visible = ends[value - 1] + latency
+            if visible > start:
+                start = visible
+        lane.starts.append(start)
+        duration = lane.durations[position]
+        if duration:
+            activity = lane.activity
+            activity.start, activity.end, activity.banks = start, start + duration, lane.banks[position]
+            self._settle(lane, start + duration)
+        else:
+            self._begin(lane, position, start)
+
+    def _settle(self, lane: _Lane, end: int) -> None:
+        """Fix the retire cycle of a lane's instruction, and wake who waits for it."""
+        lane.ends.append(end)
+        env = self._env
+        env.schedule(lane.event, lane.number, end - env.now)  # type: ignore[arg-type]
+        if lane.blocked:
+            reached = len(lane.ends)
+            self._ready += [other for value, other in lane.blocked if value <= reached]
+            lane.blocked = [entry for entry in lane.blocked if entry[0] > reached]
+
+    def _begin(self, lane: _Lane, position: int, start: int) -> None:
+        """Start a transfer or a barrier, whose duration depends on others."""
+        stream = lane.stream
+        assert stream is not None, "only lanes with a stream issue"
+        meeting = stream.meetings.get(position)
+        if meeting is not None:
+            lane.activity.banks = 0
+            self._arrive(lane, stream.job, meeting, start)
+            return
+        port, transfers = lane.port, stream.transfers
+        assert port is not None, "every other instruction has a duration"
+        assert transfers is not None, "a port belongs to a stream with transfers"
+        port.group, port.last = transfers.first[position], transfers.first[position + 1]
+        port.way, port.latency = transfers.way[position], transfers.latency[position]
+        port.watched = [(self._activities[core], banks) for core, banks in transfers.watched[position]]
+        port.queue_cycles = port.refresh_cycles = port.page_misses = 0
+        port.turnaround_cycles = port.conflict_cycles = 0
+        server = self._path if port.way == Way.PATH else self._dram
+        server.request(port, start + self._issue_cycles)
+
+    def _transferred(self, port: Port, end: int) -> None:
+        """The last group of a transfer was granted and ends at ``end``."""
+        lane = self._owners[port.index]
+        lane.account.rows.append(
+            (
+                len(lane.starts) - 1, port.queue_cycles, port.refresh_cycles, port.page_misses, port.turnaround_cycles,
+                port.conflict_cycles,
+            )
+        )  # fmt: skip
+        self._settle(lane, end + port.latency)
+        while self._ready:
+            self._issue(self._ready.pop())
+
+    def _arrive(self, lane: _Lane, job: int, meeting: Meeting, start: int) -> None:
+        """A participant reaches a barrier; the last one fixes when all of them retire."""
+        gathering = self._gatherings.setdefault((job, meeting), Gathering())
+        gathering.lanes.append(lane)
+        gathering.last_start = max(gathering.last_start, start)
+        if len(gathering.lanes) < len(meeting.units):
+            return
+        del self._gatherings[job, meeting]
+        cores = {other.number // UNITS_PER_CORE for other in gathering.lanes}
+        end = gathering.last_start + (self._near if len(cores) == 1 else self._far)
+        for other in gathering.lanes:
+            self._settle(other, end)
+
+    # --------------------------------------------------------------------------------------------------- standstill
+
+    def _explain(self, limit: int) -> None:
+        """Raise what ended the run early.
+
+        What is known of the future is forgotten first: the error describes the end of cycle ``limit``.
+        """
+        retired = {number: bisect_right(lane.ends, limit) for number, lane in self._by_number.items()}
+        begun = {number: bisect_right(lane.starts, limit) for number, lane in self._by_number.items()}
+        waiting = [
+            standing(self._loaded, stream, retired.__getitem__, lambda number: begun[number] > retired[number])
+            for stream in self._loaded.streams
+            if retired[stream.number] < len(stream)
+        ]
+        under_way = any(len(lane.ends) > retired[lane.number] for lane in self._lanes) or any(
+            lane.port is not None and len(lane.starts) > len(lane.ends) for lane in self._lanes
+        )
+        if under_way:
+            raise CycleLimitReached(limit, sum(retired.values()), len(self._loaded), waiting)
+        last = max((lane.ends[-1] for lane in self._lanes if lane.ends), default=0)
+        raise DeadlockError(waiting, cycle=last)
+
+
+def _report(retire: Retire, index: int, position: int, event: Event) -> None:
+    """Tell ``retire`` what an event means."""
+    retire(index, position, int(event.env.now))

@@ -1,0 +1,97 @@
+"""From the cycles of a run to its trace: stalls and their causes, found afterwards, column by column.
+
+Called by ``simulate``. The event loop keeps starts and ends only; everything else follows from them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from isa.instruction import UNITS_PER_CORE
+
+from .engine import Timeline
+from .loader import job_name
+from .stream import Loaded, Stream
+from .trace import NO_STALL, STALL_ARRIVAL, STALL_BARRIER, Trace
+
+_PAID = ("queue_cycles", "refresh_cycles", "page_misses", "turnaround_cycles", "conflict_cycles")
+
+
+def record_trace(loaded: Loaded, timeline: Timeline) -> Trace:
+    """The trace of a finished run."""
+    starts = [np.array(s, np.int64) for s in timeline.starts]
+    ends = {s.number: np.array(e, np.int64) for s, e in zip(loaded.streams, timeline.ends, strict=True)}
+    parts = []
+    for index, stream in enumerate(loaded.streams):
+        n = len(stream)
+        stall, cause = _stalls(loaded, stream, starts[index], ends)
+        paid = np.zeros((n, len(_PAID)), np.int64)
+        if timeline.accounts[index].rows:
+            rows = np.array(timeline.accounts[index].rows, np.int64)
+            paid[rows[:, 0]] = rows[:, 1:]
+        core, unit = divmod(stream.number, UNITS_PER_CORE)
+        parts.append(
+            {
+                "job": np.full(n, stream.job, np.int32),
+                "core": np.full(n, core, np.int32),
+                "unit": np.full(n, unit, np.int32),
+                "position": np.arange(n),
+                "opcode": stream.opcode,
+                "start": starts[index],
+                "end": ends[stream.number],
+                "stall_cycles": stall,
+                "stall_cause": cause,
+                "bytes": stream.written_bytes,
+                "dram_bytes": stream.dram_bytes,
+                "macs": stream.macs,
+                "origin": stream.origin,
+                **dict(zip(_PAID, paid.T, strict=True)),
+            }
+        )
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else _no_columns()
+    order = np.lexsort((columns["core"] * UNITS_PER_CORE + columns["unit"], columns["end"]))
+    return Trace(
+        **{name: column[order] for name, column in columns.items()},
+        origin_names=tuple(job.program.origin_names for job in loaded.jobs),
+        jobs=tuple(job_name(job) for job in loaded.jobs),
+    )
+
+
+def _no_columns() -> dict[str, np.ndarray[Any, Any]]:
+    names = [name for name in Trace.__dataclass_fields__ if name not in ("origin_names", "jobs")]
+    return {name: np.zeros(0, np.int64) for name in names}
+
+
+def _stalls(
+    loaded: Loaded, stream: Stream, starts: np.ndarray[Any, Any], ends: dict[int, np.ndarray[Any, Any]]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Cycles each instruction's unit stood still for it, and what came last."""
+    sync, own = loaded.hardware.sync, ends[stream.number]
+    before = np.concatenate(([0], own[:-1]))
+    stall = starts - before
+    cause = np.full(len(stream), NO_STALL, np.int32)
+    latest = before.copy()
+    latest[0] = stream.arrival
+    cause[0] = STALL_ARRIVAL if stream.arrival else NO_STALL
+    for slot in range(stream.wait_units.shape[1]):
+        units, values = stream.wait_units[:, slot], stream.wait_values[:, slot]
+        for producer in np.unique(units[units >= 0]).tolist():
+            if producer == stream.number:
+                continue  # a unit sees its own counter at once
+            rows = np.flatnonzero(units == producer)
+            near = producer // UNITS_PER_CORE == stream.number // UNITS_PER_CORE
+            latency = sync.counter_latency_cycles if near else sync.cross_core_latency_cycles
+            visible = ends[producer][values[rows] - 1] + latency
+            later = visible > latest[rows]
+            latest[rows[later]] = visible[later]
+            cause[rows[later]] = producer
+    for position, meeting in stream.meetings.items():
+        cores = {loaded.physical(stream.job, unit) // UNITS_PER_CORE for unit in meeting.units}
+        latency = sync.counter_latency_cycles if len(cores) == 1 else sync.cross_core_latency_cycles
+        last_start = int(own[position]) - latency
+        if last_start > starts[position]:
+            stall[position] += last_start - starts[position]
+            cause[position] = STALL_BARRIER
+    return stall, cause
