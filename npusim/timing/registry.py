@@ -61,7 +61,7 @@ def uncontended_cycles(instruction: Any, unit: Unit, hardware: Hardware, physica
     if function is None:
         if cls is Barrier:
             raise UsageError("a barrier has no duration of its own: it retires when its last participant has arrived")
-        raise UsageError(f"{cls.layout.mnemonic} does not run on {Unit(unit)}")
+        raise UsageError(f"{cls.layout.mnemonic} does not run on {unit!s}")
     if isinstance(instruction, DramTransfer):
         cycles = function(instruction, hardware, physical_base)
     else:

@@ -140,7 +140,7 @@ def test_key_given_twice():
 
 
 def test_unknown_name_and_missing_file(tmp_path):
-    with pytest.raises(ConfigError, match="built-in descriptions are ax650n, small; did you mean .*'ax650n'"):
+    with pytest.raises(ConfigError, match=r"built-in descriptions are ax650n, small; did you mean .*'ax650n'"):
         config.load("ax650m")
     with pytest.raises(ConfigError, match="No such file"):
         config.load(tmp_path / "none.toml")
