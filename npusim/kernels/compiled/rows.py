@@ -29,7 +29,7 @@ def _repeat(kind: Any, value: Any) -> Any:
     return ir.Constant(kind, [value] * kind.count)
 
 
-def _each(builder: Any, count: Any, lanes: int, body: Callable[[Any, Any], None]) -> None:
+def each(builder: Any, count: Any, lanes: int, body: Callable[[Any, Any], None]) -> None:
     """Run ``body(position, mask)`` for every vector of a row; the mask is None but for the last, partial one."""
     whole = builder.and_(count, _const(-lanes))
     with cgutils.for_range_slice(builder, _const(0), whole, _const(lanes)) as (here, _):
@@ -39,13 +39,13 @@ def _each(builder: Any, count: Any, lanes: int, body: Callable[[Any, Any], None]
         body(whole, emit.low_mask(builder, rest, lanes))
 
 
-def _take(builder: Any, address: Any, kind: Any, mask: Any) -> Any:
+def take(builder: Any, address: Any, kind: Any, mask: Any) -> Any:
     if mask is None:
         return emit.load(builder, address, kind)
     return emit.masked_load(builder, address, mask, kind)
 
 
-def _give(builder: Any, value: Any, address: Any, mask: Any) -> None:
+def give(builder: Any, value: Any, address: Any, mask: Any) -> None:
     if mask is None:
         emit.store(builder, value, address)
     else:
@@ -77,12 +77,12 @@ def moments(typingctx, src, count, flip, shift):
         wide = emit.vector(I16, 32)
 
         def body(here: Any, mask: Any) -> None:
-            octets = builder.xor(_take(builder, builder.add(src, here), emit.vector(I8, 32), mask), flips)
+            octets = builder.xor(take(builder, builder.add(src, here), emit.vector(I8, 32), mask), flips)
             q = _only(builder, builder.sub(builder.zext(octets, wide), shifts), mask)
             builder.store(emit.dot_pairs(builder, builder.load(accs[0]), q, _repeat(wide, 1)), accs[0])
             builder.store(emit.dot_pairs(builder, builder.load(accs[1]), q, q), accs[1])
 
-        _each(builder, count, 32, body)
+        each(builder, count, 32, body)
         sums = [_total(builder, builder.load(acc)) for acc in accs]
         return context.make_tuple(builder, sig.return_type, sums)
 
@@ -113,16 +113,16 @@ def normalize_row(typingctx, dst, src, count, flip, slope, intercept, factor, ga
         factors, lows, highs = (emit.splat(builder, x, lanes) for x in (factor, low, high))
 
         def body(here: Any, mask: Any) -> None:
-            octets = builder.xor(_take(builder, builder.add(src, here), octet, mask), flips)
+            octets = builder.xor(take(builder, builder.add(src, here), octet, mask), flips)
             deviation = builder.sub(builder.mul(builder.zext(octets, word), slopes), intercepts)
             ahead = builder.mul(here, _const(8))
-            gain = _take(builder, builder.add(gains, ahead), double, mask)
-            offset = _take(builder, builder.add(offsets, ahead), double, mask)
+            gain = take(builder, builder.add(gains, ahead), double, mask)
+            offset = take(builder, builder.add(offsets, ahead), double, mask)
             scaled = builder.fmul(builder.fmul(builder.sitofp(deviation, double), factors), gain)
             result, _, _ = _to_bytes(builder, builder.fadd(scaled, offset), lows, highs, zeros)
-            _give(builder, result, builder.add(dst, here), mask)
+            give(builder, result, builder.add(dst, here), mask)
 
-        _each(builder, count, lanes, body)
+        each(builder, count, lanes, body)
         return context.get_dummy_value()
 
     return types.void(*[integer] * 6, real, integer, integer, real, real, integer), codegen
@@ -139,11 +139,11 @@ def largest_byte(typingctx, src, count, flip):
         builder.store(_repeat(V64I8, 0), best)
 
         def body(here: Any, mask: Any) -> None:
-            octets = _only(builder, builder.xor(_take(builder, builder.add(src, here), V64I8, mask), flips), mask)
+            octets = _only(builder, builder.xor(take(builder, builder.add(src, here), V64I8, mask), flips), mask)
             held = builder.load(best)
             builder.store(builder.select(builder.icmp_unsigned(">", octets, held), octets, held), best)
 
-        _each(builder, count, 64, body)
+        each(builder, count, 64, body)
         largest = emit.call(builder, "llvm.vector.reduce.umax.v64i8", I8, [builder.load(best)])
         return builder.zext(largest, I64)
 
@@ -170,7 +170,7 @@ def exponentials(typingctx, dst, src, count, flip, largest, planes):
         builder.store(_repeat(longs, 0), acc)
 
         def body(here: Any, mask: Any) -> None:
-            octets = builder.xor(_take(builder, builder.add(src, here), V64I8, mask), flips)
+            octets = builder.xor(take(builder, builder.add(src, here), V64I8, mask), flips)
             index = builder.sub(tops, octets)
             upper = builder.icmp_signed("<", index, _repeat(V64I8, 0))
             parts = []
@@ -188,7 +188,7 @@ def exponentials(typingctx, dst, src, count, flip, largest, planes):
                 )
                 builder.store(builder.add(builder.load(acc), halves), acc)
 
-        _each(builder, count, 64, body)
+        each(builder, count, 64, body)
         return emit.call(builder, "llvm.vector.reduce.add.v8i64", I64, [builder.load(acc)])
 
     return types.int64(*[types.int64] * 6), codegen
@@ -224,15 +224,15 @@ def scale_row(typingctx, dst, numerators, count, factor, low, high, zero):
 
         def body(here: Any, mask: Any) -> None:
             address = builder.add(numerators, builder.mul(here, _const(4)))
-            entries = _take(builder, address, emit.vector(I32, lanes), mask)
+            entries = take(builder, address, emit.vector(I32, lanes), mask)
             value = builder.fmul(builder.uitofp(entries, double), factors)
             result, clamped, lifted = _to_bytes(builder, value, lows, highs, zeros)
             error = builder.fsub(clamped, builder.fsub(lifted, _repeat(double, MAGIC)))
             distance = emit.call(builder, f"llvm.fabs.v{lanes}f64", double, [error])
             builder.store(emit.maximum(builder, distance, builder.load(worst)), worst)
-            _give(builder, result, builder.add(dst, here), mask)
+            give(builder, result, builder.add(dst, here), mask)
 
-        _each(builder, count, lanes, body)
+        each(builder, count, lanes, body)
         return emit.call(builder, f"llvm.vector.reduce.fmax.v{lanes}f64", F64, [builder.load(worst)])
 
     return real(integer, integer, integer, real, real, real, integer), codegen
