@@ -12,22 +12,24 @@ if TYPE_CHECKING:  # what a type checker and an editor see; at run time __getatt
     from .executor import executes as executes
     from .job import Job as Job
     from .job import Mode as Mode
+    from .loader import limits_of as limits_of
     from .run import JobResult as JobResult
     from .run import Result as Result
     from .run import simulate as simulate
     from .trace import Trace as Trace
 
-__all__ = ["Job", "JobResult", "Mode", "Result", "Trace", "executes", "simulate"]
+__all__ = ["Job", "JobResult", "Mode", "Result", "Trace", "executes", "limits_of", "simulate"]
 
 
 def __getattr__(name: str) -> object:
     """Load the public names on first use (PEP 562), so that a report that reads traces loads no simpy."""
     if name not in __all__:
         raise AttributeError(f"module 'npusim.sim' has no attribute {name!r}", name=name)
-    from . import executor, job, run, trace
+    from . import executor, job, loader, run, trace
 
     globals().update({public: getattr(module, public) for public, module in {
-        "Job": job, "JobResult": run, "Mode": job, "Result": run, "Trace": trace, "executes": executor, "simulate": run,
+        "Job": job, "JobResult": run, "Mode": job, "Result": run, "Trace": trace, "executes": executor, "limits_of": loader,
+        "simulate": run,
     }.items()})  # fmt: skip
     value: object = globals()[name]
     return value

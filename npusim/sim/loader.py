@@ -87,8 +87,13 @@ def _map_segments(hardware: Hardware, jobs: Sequence[Job]) -> list[tuple[int, ..
     return maps
 
 
+def limits_of(hardware: Hardware) -> Limits:
+    """What a proof assumes of this machine."""
+    return Limits(cores=hardware.machine.cores, ocm_bytes=hardware.ocm.bytes)
+
+
 def _check_program(program: Program, hardware: Hardware, allow_unverified: bool) -> None:
-    limits = Limits(cores=hardware.machine.cores, ocm_bytes=hardware.ocm.bytes)
+    limits = limits_of(hardware)
     if allow_unverified or is_stamped(program, limits):
         violations = check_bounds(program, limits)
     else:

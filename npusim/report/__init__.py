@@ -1,0 +1,1 @@
+"""Reading a trace: totals, layers, units. Nothing here runs anything."""
