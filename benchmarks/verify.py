@@ -63,7 +63,9 @@ class Core:
         """All tiles of one layer, each for this core's slice of the output channels."""
         heap = 0x1000 + (index // 2 % 16) * 0x1340 // 64 * 64
         params = 0x2C0000 + index % 2 * 0x1000
-        self.emit(Unit.SDMA, Load(ocm=params, segment=0, offset=(index * CORES + self.number) * 4096, run=PARAMETER_BYTES))
+        self.emit(
+            Unit.SDMA, Load(ocm=params, segment=0, offset=(index * CORES + self.number) * 4096, run=PARAMETER_BYTES)
+        )
         pending: tuple[int, int, int] | None = None
         for row in range(0, HEIGHT, TILE_ROWS):
             for column in range(0, WIDTH, TILE_COLUMNS):

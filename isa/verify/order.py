@@ -172,9 +172,11 @@ def _check_meetings(program: Program, flows: Mapping[int, Flow]) -> Iterator[Vio
     for unit, by_name in series.items():
         for name, own in by_name.items():
             for index, (position, mask) in enumerate(own):
-                for other in (u for u in range(unit + 1, mask.bit_length()) if mask >> u & 1):
+                for other in (u for u in range(mask.bit_length()) if mask >> u & 1):
                     theirs = series.get(other, {}).get(name, ())
-                    if index < len(theirs) and theirs[index][1] != mask:
+                    if index >= len(theirs) or theirs[index][1] == mask:
+                        continue
+                    if unit < other or not theirs[index][1] >> unit & 1:  # else the other one tells
                         here, there = site(program, unit, position), site(program, other, theirs[index][0])
                         yield Violation(
                             kind="structure",

@@ -27,8 +27,9 @@ from .report import Violation, at_memory, site
 Record = tuple[int, int, int, bool]
 """Unit, position, box, whether it writes."""
 
-_PATIENCE = 4
-"""How many times the cost of forgetting is spent on looking before the next attempt at forgetting."""
+WORK_PER_STRETCH = 4
+WORK_BEFORE_FORGETTING = 2000
+"""Settled accesses are dropped when the work since the last time passes four times that of dropping them, and a bit."""
 
 
 def find_races(program: Program, order: Order, table: AccessTable) -> Iterator[Violation]:
@@ -67,7 +68,7 @@ def _races_of_memory(
             if pair not in told:
                 told.add(pair)
                 yield _race(program, boxes, earlier, this)
-        if stretches.spent > _PATIENCE * stretches.size() + 2000:
+        if step + 1 < len(part) and stretches.spent > WORK_PER_STRETCH * stretches.size() + WORK_BEFORE_FORGETTING:
             stretches.forget(upcoming.floor(step + 1))
 
 
@@ -155,7 +156,7 @@ class _Upcoming:
             index = int(np.searchsorted(steps, step))
             if index < len(steps):
                 floors.append(self.clocks[unit][int(self.positions[steps[index]])])
-        return [min(known) for known in zip(*floors, strict=True)] if floors else []
+        return [min(known) for known in zip(*floors, strict=True)]
 
 
 class _Verdicts:
