@@ -7,22 +7,41 @@ kernel starts at once. Results go to standard output, notes to standard error; a
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 from npusim import __version__
 from npusim.errors import NpusimError
 
-# What each command is called, the module it lives in, and what it does.
-COMMANDS = {
-    "asm": ("assembly", "assemble a program"),
-    "disasm": ("assembly", "print a program as assembly text"),
-    "verify": ("assembly", "prove a program free of deadlocks, races and bad accesses"),
-    "run": ("run", "run programs: exact integers and cycles"),
-    "info": ("info", "describe a machine or a program"),
+
+def _assembly() -> ModuleType:
+    from npusim.cli import assembly
+
+    return assembly
+
+
+def _run() -> ModuleType:
+    from npusim.cli import run
+
+    return run
+
+
+def _info() -> ModuleType:
+    from npusim.cli import info
+
+    return info
+
+
+# What each command is called, how its module is loaded, and what it does.
+COMMANDS: dict[str, tuple[Callable[[], ModuleType], str]] = {
+    "asm": (_assembly, "assemble a program"),
+    "disasm": (_assembly, "print a program as assembly text"),
+    "verify": (_assembly, "prove a program free of deadlocks, races and bad accesses"),
+    "run": (_run, "run programs: exact integers and cycles"),
+    "info": (_info, "describe a machine or a program"),
 }
 
 EXIT_ERROR = 2
@@ -74,5 +93,5 @@ def _parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.", allow_abbrev=False)
         command.add_argument("--traceback", action="store_true", help="show where an error comes from")
         if name == chosen:  # only the chosen command's module is imported
-            importlib.import_module(f"npusim.cli.{module}").configure(name, command)
+            module().configure(name, command)
     return parser
