@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import law
 from ..dtypes import ACTIVATION_TYPES, BYTE_TYPES, DType
-from ..field import choice, element_type, extent, flag, ocm_address, unsigned
+from ..field import OCM_ADDRESS_BITS, choice, element_type, extent, flag, ocm_address, unsigned
 from ..instruction import CONV, Constraint, Instruction, instruction, operand_group
 from ..memory import Memory
 from ..region import Region, ceil_div, ocm
@@ -29,6 +29,9 @@ OC_BLOCK = 32
 """Output channels of one weight block."""
 K_BLOCK = 4
 """Consecutive K entries that stand together in a weight block, as a dot-product unit reads them."""
+
+MOST_ELEMENTS = 1 << OCM_ADDRESS_BITS
+"""Elements of a tensor that can lie in OCM; also keeps products of four extents within 64 bits."""
 
 WEIGHT_TYPES = (*BYTE_TYPES, DType.S16)
 RESULT_TYPES = (*ACTIVATION_TYPES, DType.S32, DType.S64)
@@ -373,6 +376,10 @@ class Matmul(Epilogue):
             lambda i: (
                 ((i.batch_outer == 1) | (i.dst_outer_stride > 0)) & ((i.batch_inner == 1) | (i.dst_inner_stride > 0))
             ),
+        ),
+        Constraint(
+            f"the destination has at most {MOST_ELEMENTS} elements",
+            lambda i: i.batch_outer * i.batch_inner <= MOST_ELEMENTS // (i.m * i.n),
         ),
     )
     may_alias: ClassVar[tuple[tuple[int, int], ...]] = ((2, 0),)

@@ -40,7 +40,7 @@ def copy_of(memory):
 
 
 @each_class
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_case_runs_and_writes_what_it_says(cls, data):
     made, memory = data.draw(runnable(cls))
@@ -74,7 +74,7 @@ def test_case_runs_and_writes_what_it_says(cls, data):
 
 
 @each_class
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_result_depends_on_reads_only(cls, data):
     made, memory = data.draw(runnable(cls))
@@ -98,7 +98,7 @@ def test_results_vary(cls):
     # A recipe whose results are nearly always saturated would test a kernel for nothing.
     varied: list[bool] = []
 
-    @settings(max_examples=60, database=None)
+    @settings(max_examples=40, database=None)
     @given(case=runnable(cls))
     def run(case):
         made, memory = case
