@@ -1,0 +1,155 @@
+"""The event engine and the cycle-stepped reference model agree on every start and retire cycle.
+
+Random programs on random machines (``reference_programs``); docs/microarchitecture.md decides who is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isa.disassembler import disassemble
+from isa.instruction import MNEMONICS
+from isa.program import Program, make_program
+from npusim.config import Hardware, load
+from npusim.sim import Job, Mode, simulate
+from tests.sim.reference_programs import FIELDS, Chooser, random_instruction, random_program, random_segments
+from tests.sim.reference_model import Times, reference_times
+
+Placed = tuple[Program, tuple[int, ...], int]
+"""A program, its physical cores, and the cycle of its arrival."""
+
+CHANGES: dict[str, st.SearchStrategy[Any]] = {
+    "machine.cores": st.integers(1, 3),
+    "machine.clock_hz": st.sampled_from((1_000_000_000, 800_000_000, 333_333_333)),
+    "conv.rows": st.integers(1, 9),
+    "conv.columns": st.integers(1, 9),
+    "conv.dataflow": st.sampled_from(("weight_stationary", "output_stationary", "input_stationary")),
+    "conv.fold_overlap": st.booleans(),
+    "conv.input_channel_granule": st.integers(1, 9),
+    "conv.depthwise_pixels": st.integers(1, 5),
+    "conv.passes_16_bit": st.integers(1, 3),
+    "conv.partial_bytes_per_cycle": st.integers(1, 40),
+    "conv.issue_cycles": st.integers(0, 4),
+    "conv.epilogue_cycles": st.integers(0, 4),
+    "teng.bytes_per_cycle": st.sampled_from((8, 16, 24, 64)),
+    "teng.row_cycles": st.integers(0, 5),
+    "teng.issue_cycles": st.integers(0, 3),
+    "teng.pipeline_cycles": st.integers(0, 5),
+    "cv.bytes_per_cycle": st.integers(1, 40),
+    "cv.transpose_tile": st.integers(1, 9),
+    "cv.issue_cycles": st.integers(0, 3),
+    "cv.pipeline_cycles": st.integers(0, 3),
+    "sdma.port_bytes_per_cycle": st.integers(1, 40),
+    "sdma.issue_cycles": st.integers(0, 4),
+    "ocm.bytes": st.sampled_from((1 << 16, 1 << 18)),
+    "ocm.banks": st.sampled_from((1, 2, 8, 32)),
+    "ocm.conflict_cycles": st.integers(0, 7),
+    "sync.counter_latency_cycles": st.integers(1, 6),
+    "sync.cross_core_latency_cycles": st.integers(1, 9),
+    "sync.control_cycles": st.integers(1, 4),
+    "path.bytes_per_cycle": st.integers(1, 40),
+    "path.group_flits": st.integers(1, 9),
+    "path.latency_cycles": st.integers(1, 9),
+    "dram.bytes_per_second": st.integers(1_000_000_000, 40_000_000_000),
+    "dram.burst_bytes": st.sampled_from((8, 16, 64)),
+    "dram.group_bursts": st.integers(1, 9),
+    "dram.page_bytes": st.sampled_from((64, 128, 512, 2048)),
+    "dram.banks": st.integers(1, 5),
+    "dram.page_miss_cycles": st.integers(0, 12),
+    "dram.turnaround_cycles": st.integers(0, 6),
+    "dram.read_latency_cycles": st.integers(1, 9),
+    "dram.write_latency_cycles": st.integers(1, 9),
+}
+
+
+@st.composite
+def machines(draw: Any) -> Hardware:
+    """A variant of ``small``: about half of the numbers changed, refresh often on and then frequent."""
+    changed = {key: draw(values) for key, values in CHANGES.items() if draw(st.booleans())}
+    if draw(st.booleans()):
+        interval = draw(st.integers(1, 300))
+        changed["dram.refresh_interval_cycles"] = interval
+        changed["dram.refresh_cycles"] = draw(st.integers(0, interval - 1))
+    return load("small").with_values(changed)
+
+
+@st.composite
+def situations(draw: Any, most: int = 24) -> tuple[Hardware, list[Placed]]:
+    """A machine and one to three programs side by side on disjoint sets of its cores."""
+    hardware = draw(machines())
+    c = Chooser(draw, hardware.ocm.bytes)
+    free = list(draw(st.permutations(range(hardware.machine.cores))))
+    jobs: list[Placed] = []
+    while free and (not jobs or c.flag()):
+        count = c.n(1, len(free))
+        cores, free = tuple(free[:count]), free[count:]
+        arrival = c.n(0, 200) if c.flag() else 0
+        jobs.append((random_program(c, f"program{len(jobs)}", count, c.n(1, most)), cores, arrival))
+    return hardware, jobs
+
+
+def engine_times(hardware: Hardware, jobs: Sequence[Placed]) -> Times:
+    made = [Job(program=program, cores=cores, arrival_cycle=arrival) for program, cores, arrival in jobs]
+    trace = simulate(hardware, made, mode=Mode.TIME, allow_unverified=True).trace
+    columns = (trace.core, trace.unit, trace.position, trace.start, trace.end)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return {(core, unit, position): (start, end) for core, unit, position, start, end in rows}
+
+
+def model_times(hardware: Hardware, jobs: Sequence[Placed], *, every_cycle: bool = False) -> Times:
+    placed = [(program, cores) for program, cores, _ in jobs]
+    return reference_times(hardware, placed, arrivals=[arrival for *_, arrival in jobs], every_cycle=every_cycle)
+
+
+def check_agreement(hardware: Hardware, jobs: Sequence[Placed]) -> None:
+    expected, found = model_times(hardware, jobs), engine_times(hardware, jobs)
+    if expected == found:
+        return
+    keys = sorted(expected.keys() | found.keys(), key=lambda key: (expected.get(key, (0, 0)), key))
+    wrong = [key for key in keys if expected.get(key) != found.get(key)]
+    lines = [f"{key}: reference {expected.get(key)}, engine {found.get(key)}" for key in wrong]
+    texts = [f"on cores {cores} from {arrival}:\n{disassemble(program)}" for program, cores, arrival in jobs]
+    values = "\n".join(f"{key} = {value}" for key, value in hardware.values().items())
+    pytest.fail("\n".join([*lines[:10], *texts, values]))
+
+
+@pytest.mark.parametrize("mnemonic", sorted(FIELDS))
+@settings(max_examples=12)
+@given(data=st.data())
+def test_each_instruction_alone(mnemonic, data):
+    hardware = data.draw(machines())
+    cores = hardware.machine.cores if mnemonic != "send" else max(2, hardware.machine.cores)
+    c = Chooser(data.draw, hardware.ocm.bytes)
+    unit = c.pick(MNEMONICS[mnemonic].layout.units)
+    streams = {int(unit): [random_instruction(c, mnemonic, 0, cores)]}
+    program = make_program("alone", streams, random_segments(c), cores=cores)
+    check_agreement(hardware.with_values({"machine.cores": cores}), [(program, tuple(range(cores)), 0)])
+
+
+@settings(max_examples=200)
+@given(situations())
+def test_engine_and_reference_agree(situation):
+    check_agreement(*situation)
+
+
+@pytest.mark.slow
+@settings(max_examples=4_000)
+@given(situations(most=60))
+def test_engine_and_reference_agree_on_many(situation):
+    check_agreement(*situation)
+
+
+@settings(max_examples=25)
+@given(situations(most=8))
+def test_the_reference_model_leaves_out_only_idle_cycles(situation):
+    hardware, jobs = situation
+    assert model_times(hardware, jobs, every_cycle=True) == model_times(hardware, jobs)
+
+
+def test_random_programs_know_every_instruction():
+    assert FIELDS.keys() | {"barrier", "end"} == MNEMONICS.keys()
