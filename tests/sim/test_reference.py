@@ -17,8 +17,8 @@ from isa.instruction import MNEMONICS
 from isa.program import Program, make_program
 from npusim.config import Hardware, load
 from npusim.sim import Job, Mode, simulate
-from tests.sim.reference_programs import FIELDS, Chooser, random_instruction, random_program, random_segments
 from tests.sim.reference_model import Times, reference_times
+from tests.sim.reference_programs import FIELDS, Chooser, random_instruction, random_program, random_segments
 
 Placed = tuple[Program, tuple[int, ...], int]
 """A program, its physical cores, and the cycle of its arrival."""
