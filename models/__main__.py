@@ -1,0 +1,90 @@
+"""The command ``python -m models``: list the recipes, or write one as an ONNX file.
+
+Output goes to standard output, an error is one line and exit code 2. Nothing here builds anything itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from .errors import ModelError
+from .quantize import FORMATS, quantize
+from .recipe import build, find, recipes
+
+EXIT_ERROR = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, or 2 for an error."""
+    parser = _parser()
+    arguments = parser.parse_intermixed_args(argv)
+    try:
+        if arguments.model == "list":
+            _list()
+        else:
+            _write(arguments)
+    except ModelError as error:
+        print(f"models: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except OSError as error:
+        print(f"models: {error.filename}: {error.strerror}", file=sys.stderr)
+        return EXIT_ERROR
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m models",
+        description="Write a model with seeded weights as an ONNX file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", help="name of a recipe, or `list`")
+    parser.add_argument("parameters", nargs="*", metavar="key=value", help="parameters of the recipe")
+    parser.add_argument("-o", "--output", type=Path, help="file to write; <model>.onnx where left out")
+    parser.add_argument("--quantize", metavar="FORMAT", help=f"quantise with onnxruntime: {', '.join(FORMATS)}")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and calibration data (default: 0)")
+    parser.add_argument("--opset", type=int, default=17, help="of the model, 11 to 24 (default: 17)")
+    parser.add_argument("--input_shape", type=_shape, metavar="N,C,H,W", help="instead of the recipe's own")
+    parser.add_argument("--keep_bn", action="store_true", help="leave batch normalisation unfolded")
+    return parser
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    """A shape as it is typed: ``1,3,224,224`` or ``1x3x224x224``."""
+    return tuple(int(word) for word in text.replace("x", ",").split(","))
+
+
+def _list() -> None:
+    for item in recipes():
+        parameters = " ".join(f"{key}={value}" for key, value in item.parameters.items())
+        print(f"{item.name:<20}{item.summary}" + (f"  [{parameters}]" if parameters else ""))
+
+
+def _write(arguments: argparse.Namespace) -> None:
+    words = [word.partition("=") for word in arguments.parameters]
+    for key, equals, _ in words:
+        if not equals:
+            raise ModelError(f"{key!r} is no parameter: write key=value")
+    model = build(
+        arguments.model,
+        seed=arguments.seed,
+        opset=arguments.opset,
+        input_shape=arguments.input_shape,
+        fold_bn=not arguments.keep_bn,
+        **{key: value for key, _, value in words},
+    )
+    if arguments.quantize:
+        model = quantize(model, arguments.quantize, seed=arguments.seed)
+    output = arguments.output or Path(f"{find(arguments.model).name}.onnx")
+    onnx.save(model, output)
+    size = output.stat().st_size
+    print(f"{output}: {len(model.graph.node)} nodes, {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

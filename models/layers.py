@@ -1,0 +1,274 @@
+"""Layers made of a few nodes: convolution with its normalisation, linear, layer norm, activations, moves.
+
+Used by the recipes in ``zoo``. Each writes what an exporter writes at the network's opset; nothing here knows a model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .graph import Array, Draw, Network, Value
+
+HE = math.sqrt(2.0)  # gain of a layer whose input went through a ReLU: keeps the second moment (He et al. 2015)
+XAVIER = 1.0  # gain of a layer with a symmetric input (Glorot and Bengio 2010)
+
+Activation = Callable[[Network, Value], Value]
+
+# ------------------------------------------------------------------------------------------------------- weights
+
+
+def normal(std: float, mean: float = 0.0) -> Draw:
+    """Values of a normal distribution."""
+    return lambda stream, shape: mean + std * stream.standard_normal(shape, dtype=np.float32)
+
+
+def uniform(low: float, high: float) -> Draw:
+    """Values evenly spread between two bounds."""
+    return lambda stream, shape: low + (high - low) * stream.random(shape, dtype=np.float32)
+
+
+# -------------------------------------------------------------------------------------------- layers with weights
+
+
+def conv(
+    net: Network,
+    name: str,
+    x: Value,
+    channels: int,
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    padding: int | None = None,
+    groups: int = 1,
+    bias: bool = True,
+    gain: float = HE,
+) -> Value:
+    """A convolution on NCHW, with weights of standard deviation ``gain / sqrt(fan_in)``.
+
+    Args:
+        net: the graph.
+        name: of the module.
+        x: input, ``[batch, in, height, width]``.
+        channels: of the output.
+        kernel: height and width of the kernel.
+        stride: in both directions.
+        padding: on all four sides; None for the same size at stride 1.
+        groups: of channels that do not see one another.
+        bias: whether it has one.
+        gain: HE after a ReLU-like activation, XAVIER otherwise.
+    """
+    with net.scope(name):
+        weight, offset = _conv_weights(net, x, channels, kernel, groups, bias, gain)
+        return _conv_node(net, x, weight, offset, kernel, stride, padding, groups)
+
+
+def conv_bn(
+    net: Network,
+    names: tuple[str, str],
+    x: Value,
+    channels: int,
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    padding: int | None = None,
+    groups: int = 1,
+    activation: Activation | None = None,
+    gain: float = HE,
+    eps: float = 1e-5,
+) -> Value:
+    """A convolution without bias, batch normalisation, and an activation.
+
+    The normalisation becomes scale and bias of the convolution where the network folds it. ``names`` are those of the
+    two modules; ``gain`` is the standard deviation after both of them for an input of unit second moment.
+    """
+    with net.scope(names[0]):
+        weight, _ = _conv_weights(net, x, channels, kernel, groups, False, gain)
+    with net.scope(names[1]):
+        gamma = net.parameter("weight", (channels,), uniform(0.75, 1.25))
+        beta = net.parameter("bias", (channels,), normal(0.1))
+        mean = _statistic(net, "running_mean", channels, normal(0.1))
+        variance = _statistic(net, "running_var", channels, uniform(0.75, 1.25))
+    if net.fold_bn:
+        scale = (gamma / np.sqrt(variance + np.float32(eps))).astype(np.float32)
+        with net.scope(names[0]):
+            x = _conv_node(
+                net, x, weight * scale[:, None, None, None], beta - mean * scale, kernel, stride, padding, groups
+            )
+    else:
+        with net.scope(names[0]):
+            x = _conv_node(net, x, weight, None, kernel, stride, padding, groups)
+        with net.scope(names[1]):
+            tensors = {"weight": gamma, "bias": beta, "running_mean": mean, "running_var": variance}
+            constants = [net.constant(name, values) for name, values in tensors.items()]
+            x = net.op("BatchNormalization", x, *constants, epsilon=eps)
+    return activation(net, x) if activation else x
+
+
+def linear(net: Network, name: str, x: Value, features: int, *, bias: bool = True, gain: float = XAVIER) -> Value:
+    """``x W + b`` over the last axis: Gemm for a matrix, MatMul and Add for anything else, as exporters do."""
+    inputs = x.shape[-1]
+    with net.scope(name):
+        weight = net.parameter("weight", (features, inputs), normal(gain / math.sqrt(inputs)))
+        offset = net.parameter("bias", (features,), normal(0.05)) if bias else None
+        if len(x.shape) == 2:
+            tensors = [("weight", weight)] + ([("bias", offset)] if offset is not None else [])
+            return net.op("Gemm", x, *(net.constant(*tensor) for tensor in tensors), transB=1)
+        y = net.op("MatMul", x, net.constant("weight", weight.T))
+        return y if offset is None else net.op("Add", net.constant("bias", offset), y)
+
+
+def layer_norm(net: Network, name: str, x: Value, *, eps: float = 1e-5) -> Value:
+    """Normalise over the last axis: one node from opset 17 on, nine below."""
+    features = x.shape[-1]
+    with net.scope(name):
+        gamma = net.parameter("weight", (features,), normal(0.1, mean=1.0))
+        beta = net.parameter("bias", (features,), normal(0.05))
+        if net.opset >= 17:
+            constants = net.constant("weight", gamma), net.constant("bias", beta)
+            return net.op("LayerNormalization", x, *constants, axis=-1, epsilon=eps)
+        centred = net.op("Sub", x, mean(net, x, (-1,)))
+        variance = mean(net, net.op("Pow", centred, net.constant("two", np.float32(2))), (-1,))
+        deviation = net.op("Sqrt", net.op("Add", variance, net.constant("eps", np.float32(eps))))
+        y = net.op("Mul", net.op("Div", centred, deviation), net.constant("weight", gamma))
+        return net.op("Add", y, net.constant("bias", beta))
+
+
+def _conv_weights(
+    net: Network, x: Value, channels: int, kernel: int, groups: int, bias: bool, gain: float
+) -> tuple[Array, Array | None]:
+    shape = (channels, x.shape[1] // groups, kernel, kernel)
+    weight = net.parameter("weight", shape, normal(gain / math.sqrt(math.prod(shape[1:]))))
+    return weight, net.parameter("bias", (channels,), normal(0.05)) if bias else None
+
+
+def _conv_node(
+    net: Network,
+    x: Value,
+    weight: Array,
+    offset: Array | None,
+    kernel: int,
+    stride: int,
+    padding: int | None,
+    groups: int,
+) -> Value:
+    tensors = [("weight", weight)] + ([("bias", offset)] if offset is not None else [])
+    side = (kernel - 1) // 2 if padding is None else padding
+    return net.op(
+        "Conv",
+        x,
+        *(net.constant(*tensor) for tensor in tensors),
+        dilations=[1, 1],
+        group=groups,
+        kernel_shape=[kernel, kernel],
+        pads=[side] * 4,
+        strides=[stride, stride],
+    )
+
+
+def _statistic(net: Network, name: str, channels: int, draw: Draw) -> Array:
+    """What batch normalisation observed while training: drawn like a parameter, but not counted as one."""
+    values = net.parameter(name, (channels,), draw)
+    del net.parameters[net.path(name)]
+    return values
+
+
+# ---------------------------------------------------------------------------------------------------- activations
+
+
+def relu(net: Network, x: Value) -> Value:
+    """``max(x, 0)``."""
+    return net.op("Relu", x)
+
+
+def relu6(net: Network, x: Value) -> Value:
+    """``min(max(x, 0), 6)``, written as Clip."""
+    return net.op("Clip", x, net.constant("min", np.float32(0)), net.constant("max", np.float32(6)))
+
+
+def silu(net: Network, x: Value) -> Value:
+    """``x sigmoid(x)``."""
+    return net.op("Mul", x, net.op("Sigmoid", x))
+
+
+def hard_sigmoid(net: Network, x: Value) -> Value:
+    """``min(max(x / 6 + 1/2, 0), 1)``."""
+    return net.op("HardSigmoid", x, alpha=1.0 / 6.0)
+
+
+def hard_swish(net: Network, x: Value) -> Value:
+    """``x hard_sigmoid(x)``: one node from opset 14 on, two below."""
+    return net.op("HardSwish", x) if net.opset >= 14 else net.op("Mul", x, hard_sigmoid(net, x))
+
+
+def gelu(net: Network, x: Value) -> Value:
+    """``x / 2 (1 + erf(x / sqrt(2)))``: one node from opset 20 on, five below."""
+    if net.opset >= 20:
+        return net.op("Gelu", x)
+    error = net.op("Erf", net.op("Div", x, net.constant("sqrt_2", np.float32(math.sqrt(2.0)))))
+    y = net.op("Mul", x, net.op("Add", error, net.constant("one", np.float32(1))))
+    return net.op("Mul", y, net.constant("half", np.float32(0.5)))
+
+
+# ------------------------------------------------------------------------------------------- reductions and moves
+
+
+def mean(net: Network, x: Value, axes: Sequence[int], *, keepdims: bool = True) -> Value:
+    """Average over some axes."""
+    if net.opset >= 18:
+        return net.op("ReduceMean", x, net.constant("axes", list(axes)), keepdims=int(keepdims))
+    return net.op("ReduceMean", x, axes=list(axes), keepdims=int(keepdims))
+
+
+def reshape(net: Network, x: Value, *shape: int) -> Value:
+    """Another shape for the same elements; one dimension may be -1."""
+    return net.op("Reshape", x, net.constant("shape", list(shape)))
+
+
+def transpose(net: Network, x: Value, *permutation: int) -> Value:
+    """Axes in another order."""
+    return net.op("Transpose", x, perm=list(permutation))
+
+
+def slice_(net: Network, x: Value, axis: int, start: int, stop: int | None = None, step: int = 1) -> Value:
+    """``x[start:stop:step]`` along one axis; a stop of None means the end."""
+    end = np.iinfo(np.int64).max if stop is None else stop  # exporters write the largest integer for "to the end"
+    bounds = {"starts": start, "ends": end, "axes": axis, "steps": step}
+    return net.op("Slice", x, *(net.constant(name, [value]) for name, value in bounds.items()))
+
+
+def concat(net: Network, values: Sequence[Value], axis: int) -> Value:
+    """Values behind one another along an axis."""
+    return net.op("Concat", *values, axis=axis)
+
+
+def roll(net: Network, x: Value, axis: int, shift: int) -> Value:
+    """Cyclic shift along one axis, written as two slices and a concatenation."""
+    return concat(net, [slice_(net, x, axis, -shift), slice_(net, x, axis, 0, -shift)], axis)
+
+
+def split(net: Network, x: Value, parts: int, axis: int) -> tuple[Value, ...]:
+    """Equal parts along an axis."""
+    sizes = [x.shape[axis] // parts] * parts
+    if net.opset >= 13:
+        return net.ops("Split", parts, x, net.constant("split", sizes), axis=axis)
+    return net.ops("Split", parts, x, axis=axis, split=sizes)
+
+
+def squeeze(net: Network, x: Value, axis: int) -> Value:
+    """Drop an axis of length 1."""
+    if net.opset >= 13:
+        return net.op("Squeeze", x, net.constant("axes", [axis]))
+    return net.op("Squeeze", x, axes=[axis])
+
+
+def pad(net: Network, x: Value, before: Sequence[int], after: Sequence[int]) -> Value:
+    """Zeros around a tensor; one pair of counts for each axis."""
+    return net.op("Pad", x, net.constant("pads", [*before, *after]), mode="constant")
+
+
+def global_average(net: Network, x: Value) -> Value:
+    """Average over height and width, then ``[batch, channels]``."""
+    return net.op("Flatten", net.op("GlobalAveragePool", x), axis=1)

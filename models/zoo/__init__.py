@@ -1,0 +1,8 @@
+"""The recipes, one module per family; importing this package registers all of them.
+
+A new model is one function in its family's module. A new family is a module and a name in the line below.
+"""
+
+from . import stack, swin
+
+__all__ = ["stack", "swin"]
