@@ -20,8 +20,11 @@ from npusim.timing.registry import cycles_of, where
 
 Longs = np.ndarray[Any, np.dtype[np.int64]]
 
-_PATTERNS = 4096
-"""Transfer patterns remembered; a layer's tiles share a handful. One of a full OCM takes about 50 KB."""
+_PATTERNS = 1024
+"""Transfer patterns remembered; a layer's tiles share a handful. The groups of a full OCM take about 25 KB."""
+
+_DURATIONS = 1 << 14
+"""Durations of strided patterns remembered; a few hundred bytes each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,13 +131,11 @@ def page_misses(page: Longs, banks: int) -> int:
     """Groups that find another page open in their bank, or none, from all pages closed (microarchitecture 6.4)."""
     changes = np.flatnonzero(np.concatenate(([True], page[1:] != page[:-1])))
     page = page[changes]
-    bank = page % banks
-    order = np.argsort(bank, kind="stable")
-    page, bank = page[order], bank[order]
-    return int(np.count_nonzero((bank[1:] != bank[:-1]) | (page[1:] != page[:-1]))) + 1
+    page = page[np.argsort(page % banks, kind="stable")]  # bank after bank, each in order of time
+    return int(np.count_nonzero(page[1:] != page[:-1])) + 1
 
 
-@lru_cache(_PATTERNS)
+@lru_cache(_DURATIONS)
 def _strided_cycles(phase: int, run: int, dims: tuple[tuple[int, int], ...], hardware: Hardware) -> int:
     """Page misses and data of a merged pattern; the number of its first page makes no difference."""
     dram = hardware.dram
