@@ -18,6 +18,7 @@ from .operands import (
     Array,
     bias_array,
     finish,
+    fits,
     integer_matmul,
     limits,
     multiplier_array,
@@ -28,6 +29,8 @@ from .operands import (
 _NO_PARTIAL = np.empty((0, 0, 0), np.int32)
 
 Pair = tuple[int, int]
+Geometry = tuple[int, ...]
+"""Kernel, stride, dilation (rows, columns each), pad above and left, groups, transposed."""
 
 
 def conv(
@@ -75,6 +78,42 @@ def conv(
     Raises:
         ValueError: if shapes, types or strides do not fit.
     """
+    _convolve(src, weights, dst, (*kernel, *stride, *dilation, *pad, groups, 0), src_zero, weight_zero, bias, partial,
+              multiplier, dst_zero, low, high)  # fmt: skip
+
+
+def conv_transpose(
+    src: Array,
+    weights: Array,
+    dst: Array,
+    *,
+    kernel: Pair,
+    stride: Pair = (1, 1),
+    dilation: Pair = (1, 1),
+    pad: Pair = (0, 0),
+    groups: int = 1,
+    src_zero: int = 0,
+    weight_zero: Any = 0,
+    bias: Array | None = None,
+    partial: Array | None = None,
+    multiplier: Any = None,
+    dst_zero: int = 0,
+    low: int | None = None,
+    high: int | None = None,
+) -> None:
+    """Transposed convolution: each source pixel adds its kernel, scaled, to the destination; then requantise.
+
+    Source pixel (y, x) and kernel position (i, j) meet destination pixel (y * stride + i * dilation - pad above,
+    x * stride + j * dilation - pad left); what falls outside is dropped. Arguments and errors are those of ``conv``.
+    """
+    _convolve(src, weights, dst, (*kernel, *stride, *dilation, *pad, groups, 1), src_zero, weight_zero, bias, partial,
+              multiplier, dst_zero, low, high)  # fmt: skip
+
+
+def _convolve(src: Array, weights: Array, dst: Array, geometry: Geometry, src_zero: int, weight_zero: Any,
+              bias: Array | None, partial: Array | None, multiplier: Any, dst_zero: int, low: int | None,
+              high: int | None) -> None:  # fmt: skip
+    kernel, stride, dilation, groups = geometry[:2], geometry[2:4], geometry[4:6], geometry[8]
     out_h, out_w, out_channels = dst.shape
     channels = src.shape[2]
     if groups < 1 or channels % groups or out_channels % groups:
@@ -90,13 +129,12 @@ def conv(
         return
     blocked = weights.reshape(-1)
     chosen = tier.active()
-    if chosen is tier.Tier.NUMPY or wide or k == 0 or src.size == 0:
-        _numpy(src, blocked, dst, kernel, stride, dilation, pad, groups, src_zero, zeros, bias_, partial, multipliers,
+    if chosen is tier.Tier.NUMPY or wide or k == 0 or src.size == 0 or not fits(src, src_zero, zeros):
+        _numpy(src, blocked, dst, geometry, src_zero, zeros, bias_, partial, multipliers,
                dst_zero, low, high, wide)  # fmt: skip
         return
     portable = chosen is tier.Tier.PORTABLE
     room = workspace(8192 + blocks * (512 + (steps * 256 if portable else 0)) + 32 * (k + 192))
-    geometry = (*kernel, *stride, *dilation, *pad, groups, 0)
     signs = SIGNED[src.dtype] + 2 * SIGNED[weights.dtype]
     compiled = _portable() if portable else _vnni()
     tiles = -(-out_h * out_w // compiled.MAX_ROWS)
@@ -166,13 +204,17 @@ def taps(image: Array, out_size: Pair, kernel: Pair, stride: Pair, dilation: Pai
     )  # fmt: skip
 
 
-def _numpy(src: Array, blocked: Array, dst: Array, kernel: Pair, stride: Pair, dilation: Pair, pad: Pair, groups: int,
-           src_zero: int, zeros: Array, bias: Array, partial: Array | None, multipliers: Array, dst_zero: int,
-           low: int, high: int, wide: bool) -> None:  # fmt: skip
+def _numpy(src: Array, blocked: Array, dst: Array, geometry: Geometry, src_zero: int, zeros: Array, bias: Array,
+           partial: Array | None, multipliers: Array, dst_zero: int, low: int, high: int, wide: bool) -> None:  # fmt: skip
     out_h, out_w, out_channels = dst.shape
+    kernel, groups = geometry[:2], geometry[8]
     n, in_group = out_channels // groups, src.shape[2] // groups
     k = kernel[0] * kernel[1] * in_group
-    patches = taps(src.astype(np.int64) - src_zero, (out_h, out_w), kernel, stride, dilation, pad, 0)
+    image = src.astype(np.int64) - src_zero
+    if geometry[9]:
+        patches = _transposed_taps(image, (out_h, out_w), geometry)
+    else:
+        patches = taps(image, (out_h, out_w), kernel, geometry[2:4], geometry[4:6], geometry[6:8], 0)
     panels = blocked.reshape(groups, -(-n // 32), -(-k // 4), 32, 4).transpose(0, 1, 3, 2, 4)
     panels = panels.reshape(groups, -(-n // 32) * 32, -1)[:, :n, :k].astype(np.int64)
     zeros = np.broadcast_to(zeros, (out_channels,))
@@ -182,3 +224,20 @@ def _numpy(src: Array, blocked: Array, dst: Array, kernel: Pair, stride: Pair, d
         columns = patches[..., g * in_group : (g + 1) * in_group].reshape(out_h * out_w, k)
         acc[:, here] = integer_matmul(columns, (panels[g] - zeros[here, None]).T)
     finish(acc.reshape(dst.shape), dst, bias, multipliers, partial, dst_zero, low, high, wide)
+
+
+def _transposed_taps(image: Array, out_size: Pair, geometry: Geometry) -> Array:
+    """[oh, ow, kernel rows, kernel columns, c]: the source pixel that meets each kernel position, or 0."""
+    result = np.zeros((*out_size, *geometry[:2], image.shape[2]), image.dtype)
+    places = []
+    for axis in range(2):
+        position = np.arange(out_size[axis])[:, None] + geometry[6 + axis]
+        position = position - np.arange(geometry[axis]) * geometry[4 + axis]
+        index, between = np.divmod(position, geometry[2 + axis])
+        places.append(np.where(between == 0, index, -1))
+    for i in range(geometry[0]):
+        for j in range(geometry[1]):
+            rows, columns = places[0][:, i], places[1][:, j]
+            y, x = (rows >= 0) & (rows < image.shape[0]), (columns >= 0) & (columns < image.shape[1])
+            result[np.ix_(y, x, [i], [j])] = image[np.ix_(rows[y], columns[x])][:, :, None, None]
+    return result

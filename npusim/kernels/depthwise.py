@@ -12,7 +12,7 @@ import numpy as np
 
 from . import tier
 from .conv import Pair, check, taps
-from .operands import KINDS, Array, fits_type, finish, workspace
+from .operands import KINDS, Array, finish, fits, workspace
 
 _NO_PARTIAL = np.empty((0, 0, 0), np.uint8)
 
@@ -53,7 +53,7 @@ def depthwise(
     if dst.size == 0:
         return
     chosen = tier.active()
-    if chosen is tier.Tier.NUMPY or src.size == 0 or not fits_type(src.dtype, src_zero):
+    if chosen is tier.Tier.NUMPY or src.size == 0 or not fits(src, src_zero, zeros):
         patches = taps(src.astype(np.int64) - src_zero, dst.shape[:2], kernel, stride, dilation, pad, 0)
         kernels = weights.reshape(*kernel, channels).astype(np.int64) - zeros
         acc = np.einsum("yxijc,ijc->yxc", patches, kernels)

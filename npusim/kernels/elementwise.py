@@ -5,7 +5,7 @@ Called by the executor and by users. The jitted loops are in ``compiled``.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from isa import law
 
 from . import tier
-from .operands import KINDS, LIMITS, Array, limits
+from .operands import KINDS, Array, limits
 
 _OPERATIONS = {"add": 0, "mul": 1, "sub": 2, "div": 3, "min": 4, "max": 5}
 _FUNCTIONS = {
@@ -103,14 +103,15 @@ def elementwise(
         return
     narrow = a.itemsize == b.itemsize == dst.itemsize == 1
     a_scale, b_scale, dst_scale = np.float32(a_scale), np.float32(b_scale), np.float32(dst_scale)
-    if tier.active() is tier.Tier.NUMPY or not (-LARGEST_ZERO < min(a_zero, b_zero) <= max(a_zero, b_zero) < LARGEST_ZERO):
+    if tier.active() is tier.Tier.NUMPY or not (
+        -LARGEST_ZERO < min(a_zero, b_zero) <= max(a_zero, b_zero) < LARGEST_ZERO
+    ):
         _numpy(operation, a, b, dst, (a_scale, b_scale, dst_scale), (a_zero, b_zero, dst_zero), low, high, narrow)
         return
     if narrow and code < 2:
         a_flip, b_flip = (128 if x.dtype == np.int8 else 0 for x in (a, b))
         if code == 0:
-            a_ratio, b_ratio = a_scale / dst_scale, b_scale / dst_scale
-            offset = law.add_offset(a_ratio, a_zero, b_ratio, b_zero, dst_zero)
+            a_ratio, b_ratio, offset = _add_constants(a_scale, b_scale, dst_scale, a_zero, b_zero, dst_zero)
             signs, constants = (a_flip, a_flip, b_flip, b_flip), (a_ratio, b_ratio, offset, low, high)
         else:
             ratio = law.mul_ratio(a_scale, b_scale, dst_scale)
@@ -122,6 +123,15 @@ def elementwise(
     _compiled().through_reals(
         a.view(np.uint8), b.view(np.uint8), dst.view(np.uint8), code, integers, (a_scale, b_scale, dst_scale)
     )
+
+
+@lru_cache(maxsize=4096)
+def _add_constants(
+    a_scale: Any, b_scale: Any, dst_scale: Any, a_zero: int, b_zero: int, dst_zero: int
+) -> tuple[Any, ...]:
+    """The ratios and the constant term of ``law.add``; remembered, as the law's fma is slow for scalars."""
+    a_ratio, b_ratio = a_scale / dst_scale, b_scale / dst_scale
+    return a_ratio, b_ratio, law.add_offset(a_ratio, a_zero, b_ratio, b_zero, dst_zero)
 
 
 LARGEST_ZERO = 16384

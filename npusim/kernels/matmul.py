@@ -18,6 +18,7 @@ from .operands import (
     Array,
     bias_array,
     finish,
+    fits,
     integer_matmul,
     limits,
     multiplier_array,
@@ -50,7 +51,7 @@ def matmul(
     Args:
         a: [b0, b1, m, k] integers, or [b0, b1, k, m] where ``a_transposed``. Leading axes may be missing.
         b: ``row_major`` [b0, b1, k, n], ``transposed`` [b0, b1, n, k], or ``blocked``
-            [b0, b1, ceil(n/32), ceil(k/4), 32, 4] with dense blocks. Batch axes may have stride 0.
+            [b0, b1, ceil(n/32), ceil(k/4), 32, 4], dense from the third axis on and of any shape there. Batch axes may have stride 0.
         dst: [b0, b1, m, n]: 8 or 16 bits, or int32 (int64 where an operand has 16 bits) for raw accumulators.
         a_zero: zero point of ``a``.
         b_zero: zero point of ``b``, or int32[n].
@@ -74,14 +75,15 @@ def matmul(
     else:
         rows, k = a.shape[2:]
     if b_layout == "row_major":
-        fits = b.shape == (outer, inner, k, n)
+        b_fits = b.shape == (outer, inner, k, n)
     elif b_layout == "transposed":
-        fits = b.shape == (outer, inner, n, k)
+        b_fits = b.shape == (outer, inner, n, k)
     elif b_layout == "blocked":
-        fits = b.shape == (outer, inner, -(-n // 32), -(-k // 4), 32, 4) and (b.size == 0 or b[0, 0].flags.c_contiguous)
+        b_fits = b.shape[:2] == (outer, inner) and b[:1, :1].size in (0, -(-n // 32) * -(-k // 4) * 128)
+        b_fits = b_fits and (b.size == 0 or b[0, 0].flags.c_contiguous)
     else:
         raise ValueError(f"b_layout {b_layout!r}; allowed: {', '.join(LAYOUTS)}")
-    if rows != m or not fits or a.shape[:2] != (outer, inner):
+    if rows != m or not b_fits or a.shape[:2] != (outer, inner):
         raise ValueError(f"shapes do not fit: a {a.shape}, b {b.shape} {b_layout}, dst {dst.shape}")
     mode = MODES.get(dst.dtype)
     if mode is None:
@@ -108,7 +110,7 @@ def matmul(
     if dst.size == 0:
         return
     chosen = tier.active()
-    if chosen is tier.Tier.NUMPY or k == 0 or wide:
+    if chosen is tier.Tier.NUMPY or k == 0 or wide or not fits(a, a_zero, zeros):
         _numpy(a, b, dst, a_transposed, b_layout, k, a_zero, zeros, bias_, partial, multipliers, dst_zero, low, high,
                wide)  # fmt: skip
         return
@@ -147,11 +149,10 @@ def _dense(array: Array) -> Array:
 
 def _four_axes(a: Array, b: Array, dst: Array, partial: Array | None, b_layout: str) -> tuple[Any, ...]:
     """Put missing batch axes in front."""
-    full = 6 if b_layout == "blocked" else 4
-    if a.ndim > 4 or b.ndim > full or dst.ndim > 4:
-        raise ValueError(f"too many axes: a {a.shape}, b {b.shape}, dst {dst.shape}")
-    a, dst = a[(None,) * (4 - a.ndim)], dst[(None,) * (4 - dst.ndim)]
-    b = b[(None,) * (full - b.ndim)]
+    if not 2 <= a.ndim <= 4 or not 2 <= dst.ndim <= 4 or (b.ndim > 4 and b_layout != "blocked"):
+        raise ValueError(f"too many axes, or too few: a {a.shape}, b {b.shape}, dst {dst.shape}")
+    missing = 4 - (a.ndim if b_layout == "blocked" else b.ndim)
+    a, b, dst = a[(None,) * (4 - a.ndim)], b[(None,) * missing], dst[(None,) * (4 - dst.ndim)]
     if partial is not None:
         partial = partial[(None,) * (4 - partial.ndim)]
     return a, b, dst, partial
@@ -165,6 +166,7 @@ def _numpy(a: Array, b: Array, dst: Array, a_transposed: bool, b_layout: str, k:
         a = a.swapaxes(2, 3)
     if b_layout == "blocked":
         outer, inner = b.shape[:2]
+        b = b.reshape(outer, inner, -(-n // 32), -(-k // 4), 32, 4)
         b = b.transpose(0, 1, 3, 5, 2, 4).reshape(outer, inner, -1, b.shape[2] * 32)[:, :, :k, :n]
     elif b_layout == "transposed":
         b = b.swapaxes(2, 3)

@@ -80,7 +80,11 @@ def _norm(src: Array, dst: Array, gain: Array, offset: Array | None, src_scale: 
     n = src.shape[1]
     rms = offset is None
     offset_ = _NO_OFFSET if offset is None else offset
-    if gain.shape != (n,) or gain.dtype != np.float32 or (not rms and (offset_.shape, offset_.dtype) != ((n,), gain.dtype)):
+    if (
+        gain.shape != (n,)
+        or gain.dtype != np.float32
+        or (not rms and (offset_.shape, offset_.dtype) != ((n,), gain.dtype))
+    ):
         raise ValueError(f"gain {gain.dtype}{gain.shape}, offset {offset_.dtype}{offset_.shape}; wanted float32[{n}]")
     if not (src_scale > 0 and epsilon > 0 and dst_scale > 0):
         raise ValueError(f"scales {src_scale}, {dst_scale} and epsilon {epsilon} must be positive")

@@ -28,6 +28,9 @@ SIGNED = {np.dtype(np.int8): 1, np.dtype(np.uint8): 0, np.dtype(np.int16): 1, np
 KINDS = {np.dtype(np.uint8): 0, np.dtype(np.int8): 1, np.dtype(np.uint16): 2, np.dtype(np.int16): 3}
 """How jitted code names an activation type; see ``compiled.convert``."""
 
+ALL_KINDS = {**KINDS, np.dtype(np.int32): 4, np.dtype(np.int64): 5}
+"""``KINDS`` and the accumulator types."""
+
 LIMITS = {dtype: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) for dtype in MODES}
 
 _NO_BIAS = np.empty(0, np.int32)
@@ -69,10 +72,13 @@ def multiplier_array(multiplier: Any, channels: int, raw: bool) -> Array:
     return np.array([multiplier], np.float32)
 
 
-def fits_type(dtype: Any, zero: int) -> bool:
-    """Whether a zero point is a value of its type, as the compiled kernels expect; others are legal but slow."""
-    smallest, largest = LIMITS[dtype]
-    return smallest <= zero <= largest
+def fits(src: Array, zero: int, weight_zeros: Array) -> bool:
+    """Whether zero points are as the compiled kernels expect: others are legal, but take the numpy tier.
+
+    The source's is a value of its type; those of the weights leave room for differences in 16 bits.
+    """
+    smallest, largest = LIMITS[src.dtype]
+    return smallest <= zero <= largest and (weight_zeros is _ZERO or bool(np.abs(weight_zeros).max() < 1 << 14))
 
 
 def limits(dtype: Any, low: int | None, high: int | None) -> tuple[int, int]:
@@ -128,3 +134,18 @@ def as_rows(src: Array, dst: Array) -> tuple[Array, Array]:
     if (src.strides[1] != src.itemsize or dst.strides[1] != dst.itemsize) and src.shape[1] > 1:
         raise ValueError("the last axis is not contiguous")
     return src, dst
+
+
+def require_images(src: Array, dst: Array, kernel: Any, stride: Any, dilation: Any) -> None:
+    """Three axes, 8- or 16-bit integers, contiguous channels, a sensible window.
+
+    Raises:
+        ValueError: if not.
+    """
+    for name, array in (("src", src), ("dst", dst)):
+        if array.ndim != 3 or array.dtype not in KINDS:
+            raise ValueError(f"{name} is {array.dtype}{list(array.shape)}; wanted 8- or 16-bit integers of three axes")
+        if array.strides[2] != array.itemsize and array.shape[2] > 1:
+            raise ValueError(f"the last axis of {name} is not contiguous")
+    if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1:
+        raise ValueError(f"kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1")

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from . import emit
 from .build import kernel
 from .emit import I8, I32, I64, V16F32, V16I32, V64I8
-from .memory import bytes_at, copy, fill, floats_at, words_at
+from .memory import copy, fill, floats_at, words_at
 from .signatures import BYTE_IMAGE, BYTE_IMAGE_OUT, BYTE_RUN, FLOATS, WORDS, WORKSPACE
 
 CHANNELS = 64

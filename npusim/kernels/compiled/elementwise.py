@@ -14,10 +14,9 @@ from numba.extending import intrinsic
 
 from . import emit
 from .build import kernel
-from .convert import element
+from .convert import element, put
 from .emit import F32, I8, I32
 from .laws import dequantize, quantize_real
-from .memory import put_short
 from .rows import each, give, take
 from .signatures import BYTE_BATCH, BYTE_BATCH_OUT
 
@@ -61,7 +60,9 @@ def _row(typingctx: Any, combine: Any) -> Any:
 
         def body(here: Any, mask: Any) -> None:
             operands = []
-            for address, step, repeat, flip, shift in zip((a, b), (a_step, b_step), repeats, flips, shifts, strict=True):
+            for address, step, repeat, flip, shift in zip(
+                (a, b), (a_step, b_step), repeats, flips, shifts, strict=True
+            ):
                 place = builder.add(address, builder.mul(here, step))
                 operands.append(builder.sub(_integers(builder, place, repeat, flip, mask), shift))
             value = combine(builder, operands[0], operands[1], constants)
@@ -193,4 +194,4 @@ def through_reals(a, b, dst, operation, integers, scales):
                         value = min(left, right)
                     else:
                         value = max(left, right)
-                    put_short(there + e * item, quantize_real(value, scale, zero, low, high), item)
+                    put(there + e * item, quantize_real(value, scale, zero, low, high), item)

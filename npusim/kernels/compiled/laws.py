@@ -50,8 +50,8 @@ def _law_fma(a, b, c):
 @njit
 def narrow_clamp(value, low, high):
     """``law.clamp`` of numbers that are not NaN."""
-    raised = value if value > low else low
-    return raised if raised < high else high
+    raised = max(low, value)
+    return min(high, raised)
 
 
 @njit

@@ -27,7 +27,7 @@ def _const(value: int) -> Any:
 
 
 @intrinsic
-def _permute_rows(typingctx, dst, dst_pitch, src, src_pitch, rows, count, table):
+def permute_rows(typingctx, dst, dst_pitch, src, src_pitch, rows, count, table):
     """``dst[r, i] = table[src[r, i]]`` of bytes at addresses."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -66,7 +66,7 @@ def bytes_to_bytes(src, table, dst):
     if src_pitch == count and dst_pitch == count:
         rows, count = 1, rows * count
     if PERMUTES:
-        _permute_rows(dst.ctypes.data, dst_pitch, src.ctypes.data, src_pitch, rows, count, table.ctypes.data)
+        permute_rows(dst.ctypes.data, dst_pitch, src.ctypes.data, src_pitch, rows, count, table.ctypes.data)
     else:
         for r in range(rows):
             source = bytes_at(src.ctypes.data + r * src_pitch, count)

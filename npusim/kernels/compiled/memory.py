@@ -243,12 +243,3 @@ def unsigned_shorts_at(address, count):
 def unsigned_words_at(address, count):
     """uint32[count] at an address."""
     return carray(_pointer(address), (count,), np.uint32)
-
-
-@njit
-def put_short(address, value, item):
-    """Store the low ``item`` bytes, 1 or 2, of an integer."""
-    if item == 1:
-        bytes_at(address, 1)[0] = value
-    else:
-        shorts_at(address, 1)[0] = value

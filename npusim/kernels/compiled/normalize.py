@@ -10,13 +10,18 @@ import numpy as np
 from numba import njit, types
 
 from .build import kernel
-from .convert import element, item_bytes
+from .convert import element, item_bytes, put
 from .laws import (
-    layer_norm_factor, narrow_round, norm_coefficient, normalize, rms_norm_factor, softmax,
+    layer_norm_factor,
+    narrow_round,
+    norm_coefficient,
+    normalize,
+    rms_norm_factor,
+    softmax,
     softmax_numerator,
 )  # fmt: skip
 from .lookup import PERMUTES
-from .memory import bytes_at, doubles_at, put_short, unsigned_words_at
+from .memory import bytes_at, doubles_at, unsigned_words_at
 from .rows import exponentials, largest_byte, moments, normalize_row, scale_row
 from .signatures import BYTE_ROWS, BYTE_ROWS_OUT, FLOATS, UNSIGNED_WORDS, WORKSPACE
 
@@ -70,7 +75,7 @@ def norm_any(src, dst, gain, offset, src_kind, dst_item, src_zero, scale, epsilo
             deviation = q if rms else n * q - total
             shift = norm_coefficient(offset[i], scale) if offset.size else 0.0
             result = normalize(deviation, factor, norm_coefficient(gain[i], scale), shift, zero, low, high)
-            put_short(there + i * dst_item, result, dst_item)
+            put(there + i * dst_item, result, dst_item)
 
 
 NEAR_TIE = 0.5 - 2.0**-20
@@ -149,4 +154,4 @@ def softmax_any(src, dst, table, coarse, src_kind, dst_item, scale, zero, low, h
             total += numerators[i]
         for i in range(n):
             result = softmax(numerators[i], total, scale, zero, low, high) if i < used else low
-            put_short(there + i * dst_item, result, dst_item)
+            put(there + i * dst_item, result, dst_item)

@@ -199,9 +199,7 @@ def _interleaved(builder: Any, parts: list[Any]) -> list[Any]:
     shorts, words = emit.vector(I16, 32), []
     for half in (0, 32):
         order = [x for i in range(half, half + 32) for x in (i, i + 64)]
-        low, high = (
-            builder.bitcast(emit.shuffle(builder, parts[i], parts[i + 1], order), shorts) for i in (0, 2)
-        )
+        low, high = (builder.bitcast(emit.shuffle(builder, parts[i], parts[i + 1], order), shorts) for i in (0, 2))
         for quarter in (0, 16):
             order = [x for i in range(quarter, quarter + 16) for x in (i, i + 32)]
             words.append(builder.bitcast(emit.shuffle(builder, low, high, order), V16I32))
