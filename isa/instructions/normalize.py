@@ -54,8 +54,8 @@ class Normalization(Instruction):
     def writes(self) -> Sequence[Region]:
         return (ocm(self.dst, self.length, self.dst_type, (self.rows,), (self.dst_row_stride,)),)
 
-    def read_norm(self, memory: Memory) -> tuple[Parameters, np.ndarray[Any, Any]]:
-        """The parameters and the source as int64.
+    def read_block(self, memory: Memory) -> Parameters:
+        """The head of the parameter block.
 
         Raises:
             AccessError: scale or epsilon is not positive; a constant row would divide by zero.
@@ -63,7 +63,7 @@ class Normalization(Instruction):
         p = parameters.read(memory, self.params, self.dst_type)
         if not (p.factor_a > 0 and p.factor_b > 0):
             raise AccessError(f"{self.layout.mnemonic}: source scale and epsilon must be positive")
-        return p, memory.load(self.source()).astype(np.int64)
+        return p
 
 
 @instruction(opcode=0x40, units=TENG)
@@ -87,7 +87,7 @@ class LayerNorm(Normalization):
         return self.source(), parameters.head(self.params), self.gain(), self.offset()
 
     def operation(self, memory: Memory) -> None:
-        p, q = self.read_norm(memory)
+        p, q = self.read_block(memory), memory.load(self.source()).astype(np.int64)
         gain = law.norm_coefficient(parameters.finite(memory.load(self.gain()), "the gain"), p.factor)
         offset = law.norm_coefficient(parameters.finite(memory.load(self.offset()), "the offset"), p.factor)
         total, squares = q.sum(axis=1), (q * q).sum(axis=1)
@@ -113,7 +113,7 @@ class RmsNorm(Normalization):
         return self.source(), parameters.head(self.params), self.gain()
 
     def operation(self, memory: Memory) -> None:
-        p, q = self.read_norm(memory)
+        p, q = self.read_block(memory), memory.load(self.source()).astype(np.int64)
         gain = law.norm_coefficient(parameters.finite(memory.load(self.gain()), "the gain"), p.factor)
         deviation = q - p.zero_a
         squares = (deviation * deviation).sum(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from isa.instruction import Unit, unit_name
 from isa.program import Program
 from npusim.cli.files import write_json
 from npusim.cli.programs import PROGRAM_SUFFIX, SOURCE_SUFFIX, read_program
+from npusim.cli.progress import Progress
 from npusim.cli.text import table
 from npusim.config import Hardware, load
 
@@ -30,13 +32,28 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         "subject", nargs="?", default="ax650n", help="built-in machine, TOML file, program file or source (ax650n)"
     )
     parser.add_argument("--json", metavar="FILE", help="write the description as JSON; - for standard output")
+    parser.add_argument("--warmup", action="store_true", help="compile all kernels for this machine, or load them")
     parser.set_defaults(execute=_info)
 
 
 def _info(arguments: argparse.Namespace) -> int:
+    if arguments.warmup:
+        return _warm_up()
     if Path(arguments.subject).suffix in (SOURCE_SUFFIX, PROGRAM_SUFFIX):
         return _program(read_program(arguments.subject), arguments.json)
     return _hardware(load(arguments.subject), arguments.json)
+
+
+def _warm_up() -> int:
+    from npusim import kernels
+
+    begin = time.perf_counter()
+    progress = Progress("kernels")
+    for name, done, total in kernels.warmup():
+        progress.step(done / total, name)
+    progress.done()
+    print(f"kernels of the {kernels.active().value} tier are ready ({time.perf_counter() - begin:.1f} s)")
+    return 0
 
 
 def _hardware(hardware: Hardware, target: str | None) -> int:

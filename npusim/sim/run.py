@@ -14,6 +14,7 @@ import numpy as np
 from npusim.config import Hardware
 from npusim.errors import SimulationError, UsageError
 
+from . import performers
 from .engine import Engine, Timeline
 from .executor import Executor
 from .job import Job, Mode
@@ -21,6 +22,8 @@ from .loader import job_name, load
 from .record import record_trace
 from .stream import Loaded
 from .trace import Trace
+
+assert performers.__doc__, "imported for its entries in the executor's registry"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
