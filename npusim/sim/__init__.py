@@ -27,9 +27,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'npusim.sim' has no attribute {name!r}", name=name)
     from . import executor, job, loader, run, trace
 
-    globals().update({public: getattr(module, public) for public, module in {
-        "Job": job, "JobResult": run, "Mode": job, "Result": run, "Trace": trace, "executes": executor, "limits_of": loader,
-        "simulate": run,
-    }.items()})  # fmt: skip
+    homes = {"Job": job, "Mode": job, "Trace": trace, "executes": executor, "limits_of": loader}
+    globals().update({public: getattr(homes.get(public, run), public) for public in __all__})
     value: object = globals()[name]
     return value
