@@ -6,7 +6,7 @@ The pass keeps, for every stretch of memory, the accesses that a later one would
 access splits the stretches at its own ends, is compared with what it finds between them, and then replaces what it
 makes redundant: whoever is ordered after it is ordered after that too. A contiguous write replaces everything, a
 contiguous read the reads of its unit, a strided access those of the same box. Strided boxes enter the stretches
-between their first and last byte; a suspect is a race only if the boxes share a byte, which is decided once a pair.
+around their first and last byte; a suspect is a race only if the boxes share a byte, which is decided once a pair.
 """
 
 from __future__ import annotations
@@ -52,7 +52,11 @@ def _races_of_memory(
     boxes, clocks = table.boxes, order.clocks
     units, positions = table.unit[part], table.position[part]
     columns = (units, positions, table.box[part], table.write[part], boxes.solid[table.box[part]])
-    lows, highs = boxes.base[table.box[part]].tolist(), boxes.end[table.box[part]].tolist()
+    # A strided box enters whole pitches, so that boxes interleaved in one tensor share few stretches instead of cutting
+    # each other into many; only the exact test below decides.
+    pitch = np.maximum(boxes.strides.max(axis=1, initial=0), 1)
+    lows = (boxes.base // pitch * pitch)[table.box[part]].tolist()
+    highs = (-(-boxes.end // pitch) * pitch)[table.box[part]].tolist()
     verdicts = _Verdicts(boxes)
     upcoming = _Upcoming(clocks, units, positions)
     stretches = _Stretches()

@@ -152,7 +152,7 @@ def test_send_and_multicast_write_the_other_core():
     sent = [load(0), Send(src=0, dst_core=1, dst=0x120, run=64)]
     violation = only({SDMA: sent, OTHER_CV: [fill]})
     assert (violation.kind, violation.place, violation.low, violation.high) == ("race", "core1", 0x120, 0x13F)
-    multicast = Multicast(ocm=0x13F, segment=WEIGHTS, run=8, cores=0b10)
+    multicast = Multicast(ocm=0x13F, segment=WEIGHTS, offset=0, run=8, cores=0b10)
     violation = only({SDMA: [multicast], OTHER_CV: [fill], CV: [fill]}, cores=2)
     assert (violation.kind, violation.place, violation.low, violation.high) == ("race", "core1", 0x13F, 0x13F)
 
@@ -332,6 +332,12 @@ def test_writing_afterwards_does_not_help():
     assert only({SDMA: [store(0), load(0)]}).kind == "uninitialised"
 
 
+def test_an_instruction_reads_before_it_writes():
+    in_place = Lookup(src=0x400, dst=0x400, count=32, table=0, waits=(Wait(SDMA, 1),))
+    violation = only({SDMA: [load(0, 0x100)], TENG: [in_place]})
+    assert (violation.kind, violation.low, violation.high) == ("uninitialised", 0x400, 0x41F)
+
+
 def test_inputs_and_parameters_count_as_written_and_outputs_do_not():
     assert not violations({SDMA: [load(0), load(0x40, segment=IMAGE)]})
     violation = only({SDMA: [load(0, segment=RESULT)]})
@@ -384,14 +390,14 @@ def test_memory_that_does_not_exist():
     assert [v.message for v in violations({SDMA: [load(0, segment=7)]})] == [
         "core0.sdma instruction 0 (load) reads segment 7 0x0..0x3f, but the program has 3 segments"
     ]
-    multicast = Multicast(ocm=0, segment=WEIGHTS, run=8, cores=0b101)
+    multicast = Multicast(ocm=0, segment=WEIGHTS, offset=0, run=8, cores=0b101)
     assert [v.place for v in violations({SDMA: [multicast]}, cores=2)] == ["core2"]
     (violation,) = verify(program({SDMA: [load(0)]}, cores=4), LIMITS).violations
     assert violation.message == "program hand uses 4 cores, the machine has 3"
 
 
 def test_alignment():
-    words = Requantize(src=0, dst=0x100, count=4, params=0x40)
+    words = Requantize(src=0, dst=0x100, count=4, params=0x40, per_channel=0)
     streams = {SDMA: [load(0, 0x80)], TENG: [dataclasses.replace(words, waits=(Wait(SDMA, 1),))]}
     assert not violations(streams)
     streams[TENG] = [dataclasses.replace(words, src=2, waits=(Wait(SDMA, 1),))]
