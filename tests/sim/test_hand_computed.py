@@ -607,6 +607,12 @@ def test_a_multicast_conflicts_on_any_core_it_writes(run):
         assert run(text)["sdma"] == [(0, retire)]
 
 
+def test_another_sdma_is_never_in_the_way(run):
+    # core 1's sdma fills bank 0 from 0 to 2 + 4 = 6, while the group for that bank is granted at 2: no conflict, 22
+    text = f"{SEGMENTS}sdma multicast ocm=0x0 segment=in run=64 cores=2\n core1.sdma fill dst=0x100 run=64"
+    assert run(text) == {"sdma": [(0, 22)], "core1.sdma": [(0, 6)]}
+
+
 def test_a_send_goes_over_the_path_in_groups_of_flits(run):
     # 3 runs of ceil(40/16) = 3 flits: 9 in groups of 4, 4, 1: 2 -> 6 -> 10 -> 11, + latency 5 = 16
     # runs that touch do not merge: a flit belongs to one run
