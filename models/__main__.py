@@ -12,6 +12,7 @@ from pathlib import Path
 
 import onnx
 
+from . import count
 from .errors import ModelError
 from .quantize import FORMATS, quantize
 from .recipe import build, find, recipes
@@ -78,12 +79,14 @@ def _write(arguments: argparse.Namespace) -> None:
         fold_bn=not arguments.keep_bn,
         **{key: value for key, _, value in words},
     )
+    parameters, multiplications = count.parameters(model), count.macs(model)
     if arguments.quantize:
         model = quantize(model, arguments.quantize, seed=arguments.seed)
     output = arguments.output or Path(f"{find(arguments.model).name}.onnx")
     onnx.save(model, output)
     size = output.stat().st_size
-    print(f"{output}: {len(model.graph.node)} nodes, {size / 1e6:.1f} MB")
+    counts = f"{parameters / 1e6:.2f} M parameters, {multiplications / 1e9:.3f} GMAC"
+    print(f"{output}: {len(model.graph.node)} nodes, {counts}, {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -149,34 +149,25 @@ class Network:
         return self._infer(node, [value for value in inputs if value])
 
     def finish(self, outputs: dict[str, Value]) -> onnx.ModelProto:
-        """The model, checked by ``onnx.checker``.
+        """The model; what was added before stays as it is.
 
         Args:
             outputs: values by the name they shall have in the file.
         """
+        opset = helper.make_opsetid("", self.opset)
+        version = helper.find_min_ir_version_for([opset])
+        model = onnx.ModelProto(ir_version=version, producer_name="npusim.models", opset_import=[opset])
+        graph = model.graph  # filled in place: helper.make_model would copy all weights twice
+        graph.name = self.name
+        graph.node.extend(self._nodes)
         renamed = {value.name: name for name, value in outputs.items()}
-        nodes = []
-        for node in self._nodes:
-            node = onnx.NodeProto.FromString(node.SerializeToString())
+        for node in graph.node:
             node.input[:] = [renamed.get(name, name) for name in node.input]
             node.output[:] = [renamed.get(name, name) for name in node.output]
-            nodes.append(node)
-        graph = helper.make_graph(
-            nodes,
-            self.name,
-            [_value_info(value.name, value) for value in self._inputs],
-            [_value_info(name, value) for name, value in outputs.items()],
-            list(self._initializers.values()),
-        )
-        opset = helper.make_opsetid("", self.opset)
-        model = helper.make_model(
-            graph,
-            opset_imports=[opset],
-            ir_version=helper.find_min_ir_version_for([opset]),
-            producer_name="npusim.models",
-        )
+        graph.input.extend(_value_info(value.name, value) for value in self._inputs)
+        graph.output.extend(_value_info(name, value) for name, value in outputs.items())
+        graph.initializer.extend(self._initializers.values())
         helper.set_model_props(model, {"parameters": str(sum(self.parameters.values())), "seed": str(self.seed)})
-        onnx.checker.check_model(model)
         return model
 
     def _infer(self, node: onnx.NodeProto, inputs: Sequence[Value]) -> tuple[Value, ...]:

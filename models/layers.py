@@ -10,10 +10,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from .errors import ShapeError
 from .graph import Array, Draw, Network, Value
 
-HE = math.sqrt(2.0)  # gain of a layer whose input went through a ReLU: keeps the second moment (He et al. 2015)
-XAVIER = 1.0  # gain of a layer with a symmetric input (Glorot and Bengio 2010)
+# Gains that keep the variance from layer to layer, for weights whose sum over each output's inputs is zero ("scaled
+# weight standardisation", Brock et al. 2021). The zero sum takes the mean out that an activation leaves; without it the
+# outputs of a deep network with random weights are nearly the same for every image.
+LINEAR = 1.0
+RELU = math.sqrt(2.0 / (1.0 - 1.0 / math.pi))  # 1.714; variance of max(z, 0) is (1 - 1 / pi) / 2
+SMOOTH = 1.77  # for SiLU, HardSwish and GELU; their variances are 0.31, 0.30 and 0.35 (numerical integration)
+RELU_MEAN = 1.0 / math.sqrt(2.0 * math.pi)  # of max(z, 0) for a unit normal z
+SMOOTH_MEAN = 0.19  # of SiLU, 0.21, and HardSwish, 0.17 (numerical integration)
+BRANCH = 0.5  # further factor for the last layer beside a shortcut: what the shortcut carries grows by a quarter
 
 Activation = Callable[[Network, Value], Value]
 
@@ -23,6 +31,19 @@ Activation = Callable[[Network, Value], Value]
 def normal(std: float, mean: float = 0.0) -> Draw:
     """Values of a normal distribution."""
     return lambda stream, shape: mean + std * stream.standard_normal(shape, dtype=np.float32)
+
+
+def standardized(gain: float, *, centre: bool = True) -> Draw:
+    """Weights ``[outputs, ...]`` of standard deviation ``gain / sqrt(inputs)``, with zero sum where centred."""
+
+    def draw(stream: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        weights = stream.standard_normal((shape[0], math.prod(shape[1:])), dtype=np.float32)
+        if centre:
+            weights -= weights.mean(axis=1, keepdims=True)
+        weights *= np.float32(gain / math.sqrt(weights.shape[1]))
+        return weights.reshape(shape)
+
+    return draw
 
 
 def uniform(low: float, high: float) -> Draw:
@@ -44,9 +65,9 @@ def conv(
     padding: int | None = None,
     groups: int = 1,
     bias: bool = True,
-    gain: float = HE,
+    gain: float = RELU,
 ) -> Value:
-    """A convolution on NCHW, with weights of standard deviation ``gain / sqrt(fan_in)``.
+    """A convolution on NCHW, with ``standardized`` weights.
 
     Args:
         net: the graph.
@@ -58,7 +79,7 @@ def conv(
         padding: on all four sides; None for the same size at stride 1.
         groups: of channels that do not see one another.
         bias: whether it has one.
-        gain: HE after a ReLU-like activation, XAVIER otherwise.
+        gain: standard deviation of the output over that of the input, for independent inputs.
     """
     with net.scope(name):
         weight, offset = _conv_weights(net, x, channels, kernel, groups, bias, gain)
@@ -76,20 +97,34 @@ def conv_bn(
     padding: int | None = None,
     groups: int = 1,
     activation: Activation | None = None,
-    gain: float = HE,
+    gain: float = RELU,
+    input_mean: float = 0.0,
     eps: float = 1e-5,
 ) -> Value:
-    """A convolution without bias, batch normalisation, and an activation.
+    """A convolution without bias, batch normalisation, and an activation; arguments otherwise as of ``conv``.
 
-    The normalisation becomes scale and bias of the convolution where the network folds it. ``names`` are those of the
-    two modules; ``gain`` is the standard deviation after both of them for an input of unit second moment.
+    Args:
+        net: the graph; it decides whether the normalisation becomes scale and bias of the convolution.
+        names: of the two modules.
+        x: input, ``[batch, in, height, width]``.
+        channels: of the output.
+        kernel: height and width of the kernel.
+        stride: in both directions.
+        padding: on all four sides; None for the same size at stride 1.
+        groups: of channels that do not see one another.
+        activation: applied last.
+        gain: of the convolution.
+        input_mean: average of the input, which the normalisation takes out; it matters for depthwise convolutions,
+            whose weights have no zero sum.
+        eps: added to the variance.
     """
     with net.scope(names[0]):
         weight, _ = _conv_weights(net, x, channels, kernel, groups, False, gain)
     with net.scope(names[1]):
-        gamma = net.parameter("weight", (channels,), uniform(0.75, 1.25))
+        gamma = net.parameter("weight", (channels,), uniform(0.7, 1.2))
         beta = net.parameter("bias", (channels,), normal(0.1))
         mean = _statistic(net, "running_mean", channels, normal(0.1))
+        mean += np.float32(input_mean) * weight.sum(axis=(1, 2, 3))
         variance = _statistic(net, "running_var", channels, uniform(0.75, 1.25))
     if net.fold_bn:
         scale = (gamma / np.sqrt(variance + np.float32(eps))).astype(np.float32)
@@ -107,11 +142,11 @@ def conv_bn(
     return activation(net, x) if activation else x
 
 
-def linear(net: Network, name: str, x: Value, features: int, *, bias: bool = True, gain: float = XAVIER) -> Value:
+def linear(net: Network, name: str, x: Value, features: int, *, bias: bool = True, gain: float = LINEAR) -> Value:
     """``x W + b`` over the last axis: Gemm for a matrix, MatMul and Add for anything else, as exporters do."""
     inputs = x.shape[-1]
     with net.scope(name):
-        weight = net.parameter("weight", (features, inputs), normal(gain / math.sqrt(inputs)))
+        weight = net.parameter("weight", (features, inputs), standardized(gain))
         offset = net.parameter("bias", (features,), normal(0.05)) if bias else None
         if len(x.shape) == 2:
             tensors = [("weight", weight)] + ([("bias", offset)] if offset is not None else [])
@@ -139,8 +174,11 @@ def layer_norm(net: Network, name: str, x: Value, *, eps: float = 1e-5) -> Value
 def _conv_weights(
     net: Network, x: Value, channels: int, kernel: int, groups: int, bias: bool, gain: float
 ) -> tuple[Array, Array | None]:
+    if x.shape[1] % groups:
+        raise ShapeError(net.path(), f"{x.shape[1]} channels are no multiple of {groups} groups")
     shape = (channels, x.shape[1] // groups, kernel, kernel)
-    weight = net.parameter("weight", shape, normal(gain / math.sqrt(math.prod(shape[1:]))))
+    # An image has zero mean already, and a single plane would lose all that is flat.
+    weight = net.parameter("weight", shape, standardized(gain, centre=shape[1] > 3))
     return weight, net.parameter("bias", (channels,), normal(0.05)) if bias else None
 
 
@@ -175,6 +213,21 @@ def _statistic(net: Network, name: str, channels: int, draw: Draw) -> Array:
     return values
 
 
+def squeeze_excite(net: Network, x: Value, channels: int, activation: Activation, gate: Activation) -> Value:
+    """Scale each channel by a gate computed from the averages of all channels (Hu et al. 2018).
+
+    Args:
+        net: the graph.
+        x: ``[batch, channels, height, width]``.
+        channels: between the two layers.
+        activation: between the two layers.
+        gate: after them.
+    """
+    y = net.op("GlobalAveragePool", x)
+    y = activation(net, conv(net, "fc1", y, channels, gain=LINEAR))
+    return net.op("Mul", gate(net, conv(net, "fc2", y, x.shape[1], gain=LINEAR / 2)), x)
+
+
 # ---------------------------------------------------------------------------------------------------- activations
 
 
@@ -196,6 +249,11 @@ def silu(net: Network, x: Value) -> Value:
 def hard_sigmoid(net: Network, x: Value) -> Value:
     """``min(max(x / 6 + 1/2, 0), 1)``."""
     return net.op("HardSigmoid", x, alpha=1.0 / 6.0)
+
+
+def sigmoid(net: Network, x: Value) -> Value:
+    """``1 / (1 + exp(-x))``."""
+    return net.op("Sigmoid", x)
 
 
 def hard_swish(net: Network, x: Value) -> Value:
@@ -230,6 +288,19 @@ def reshape(net: Network, x: Value, *shape: int) -> Value:
 def transpose(net: Network, x: Value, *permutation: int) -> Value:
     """Axes in another order."""
     return net.op("Transpose", x, perm=list(permutation))
+
+
+def resize(net: Network, x: Value, factor: int) -> Value:
+    """Larger images by repeating pixels."""
+    return net.op(
+        "Resize",
+        x,
+        None,
+        net.constant("scales", np.array([1, 1, factor, factor], dtype=np.float32)),
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
 
 
 def slice_(net: Network, x: Value, axis: int, start: int, stop: int | None = None, step: int = 1) -> Value:
@@ -267,6 +338,18 @@ def squeeze(net: Network, x: Value, axis: int) -> Value:
 def pad(net: Network, x: Value, before: Sequence[int], after: Sequence[int]) -> Value:
     """Zeros around a tensor; one pair of counts for each axis."""
     return net.op("Pad", x, net.constant("pads", [*before, *after]), mode="constant")
+
+
+def max_pool(net: Network, x: Value, kernel: int, stride: int, *, padding: int = 0, ceil: bool = False) -> Value:
+    """Maximum over windows; ``ceil`` keeps the last, incomplete one."""
+    return net.op(
+        "MaxPool",
+        x,
+        ceil_mode=int(ceil),
+        kernel_shape=[kernel, kernel],
+        pads=[padding] * 4,
+        strides=[stride, stride],
+    )
 
 
 def global_average(net: Network, x: Value) -> Value:

@@ -3,6 +3,6 @@
 A new model is one function in its family's module. A new family is a module and a name in the line below.
 """
 
-from . import stack, swin
+from . import convnext, efficientnet, mobilenet, plain, resnet, stack, swin, vit, yolo
 
-__all__ = ["stack", "swin"]
+__all__ = ["convnext", "efficientnet", "mobilenet", "plain", "resnet", "stack", "swin", "vit", "yolo"]

@@ -5,10 +5,8 @@ Recipes only; layers live in ``models.layers``.
 
 from __future__ import annotations
 
-import math
-
 from ..graph import Network, Value
-from ..layers import HE, conv, linear, relu
+from ..layers import LINEAR, RELU, conv, linear, relu
 from ..recipe import recipe
 
 
@@ -40,6 +38,6 @@ def matmul_stack(net: Network, x: Value, *, m: int = 196, k: int = 384, n: int =
     del m  # it is in the input's shape
     sides = (n, k)
     for index in range(layers):
-        gain = HE if index else math.sqrt(1.0)
+        gain = RELU if index else LINEAR
         x = linear(net, f"layers.{index}", relu(net, x) if index else x, sides[index % 2], gain=gain)
     return x

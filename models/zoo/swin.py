@@ -6,15 +6,16 @@ scale is applied, and how patches are merged. Recipes only; layers live in ``mod
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..errors import ParameterError
+from ..attention import attention
 from ..graph import Array, Network, Value
 from ..layers import (
-    XAVIER,
+    BRANCH,
+    LINEAR,
+    SMOOTH,
     concat,
     conv,
     gelu,
@@ -26,13 +27,10 @@ from ..layers import (
     reshape,
     roll,
     slice_,
-    split,
-    squeeze,
     transpose,
 )
 from ..recipe import recipe
 
-STYLES = ("torchvision", "timm", "transformers")
 MASKED = -100.0  # added to the logits of two tokens that only the cyclic shift made neighbours
 
 
@@ -73,10 +71,8 @@ def swin(
         patch: side of a patch.
         head_features: features of one attention head.
     """
-    if style not in STYLES:
-        raise ParameterError(net.name, "style", f"is {style!r}, but must be one of {', '.join(STYLES)}")
     with net.scope("patch_embed"):
-        x = conv(net, "proj", x, channels, kernel=patch, stride=patch, padding=0, gain=XAVIER)
+        x = conv(net, "proj", x, channels, kernel=patch, stride=patch, padding=0, gain=LINEAR)
         x = layer_norm(net, "norm", transpose(net, x, 0, 2, 3, 1))
     for stage, depth in enumerate(depths):
         with net.scope("layers", stage):
@@ -106,7 +102,7 @@ def _block(net: Network, x: Value, heads: int, window: int, shift: int, style: s
     y = layer_norm(net, "norm2", x)
     with net.scope("mlp"):
         y = gelu(net, linear(net, "fc1", y, 4 * features))
-        y = linear(net, "fc2", y, features)
+        y = linear(net, "fc2", y, features, gain=SMOOTH * BRANCH)
     return net.op("Add", x, y)
 
 
@@ -128,7 +124,7 @@ def _window_attention(net: Network, x: Value, heads: int, window: int, shift: in
 
     mask = shifted_window_mask((rows * window, columns * window), window, (shifts[0], shifts[1]))
     with net.scope("attn"):
-        x = _attend(net, x, heads, window, mask, style)
+        x = attention(net, x, heads, style=style, add_to_logits=_position(net, heads, window, mask))
 
     x = reshape(net, x, batch, rows, columns, window, window, features)
     x = transpose(net, x, 0, 1, 3, 2, 4, 5)
@@ -141,41 +137,21 @@ def _window_attention(net: Network, x: Value, heads: int, window: int, shift: in
     return x
 
 
-def _attend(net: Network, x: Value, heads: int, window: int, mask: Array | None, style: str) -> Value:
-    """Multi-head attention with relative position bias; ``x`` is ``[windows, tokens, features]``."""
-    windows, tokens, features = x.shape
-    query, key, value = _query_key_value(net, x, heads, style)
-    root = np.float32(math.sqrt(features // heads))
-    if style != "transformers":
-        query = net.op("Mul", query, net.constant("scale", 1 / root))
-    logits = net.op("MatMul", query, transpose(net, key, 0, 1, 3, 2))
-    if style == "transformers":
-        logits = net.op("Div", logits, net.constant("root", root))
+def _position(net: Network, heads: int, window: int, mask: Array | None) -> Callable[[Value], Value]:
+    """Adds relative position bias, and the mask where given, to logits ``[windows, heads, tokens, tokens]``."""
     table = net.parameter("relative_position_bias_table", ((2 * window - 1) ** 2, heads), normal(0.2))
     bias = table[relative_position_index(window)].transpose(2, 0, 1)
-    logits = net.op("Add", logits, net.constant("relative_position_bias", bias[None]))
-    if mask is not None:
-        masks = len(mask)
-        grouped = reshape(net, logits, windows // masks, masks, heads, tokens, tokens)
+
+    def add(logits: Value) -> Value:
+        logits = net.op("Add", logits, net.constant("relative_position_bias", bias[None]))
+        if mask is None:
+            return logits
+        windows, _, tokens, _ = logits.shape
+        grouped = reshape(net, logits, windows // len(mask), len(mask), heads, tokens, tokens)
         grouped = net.op("Add", grouped, net.constant("attn_mask", mask[None, :, None]))
-        logits = reshape(net, grouped, windows, heads, tokens, tokens)
-    y = net.op("MatMul", net.op("Softmax", logits, axis=-1), value)
-    y = reshape(net, transpose(net, y, 0, 2, 1, 3), windows, tokens, features)
-    return linear(net, "proj", y, features)
+        return reshape(net, grouped, windows, heads, tokens, tokens)
 
-
-def _query_key_value(net: Network, x: Value, heads: int, style: str) -> tuple[Value, ...]:
-    """Three tensors ``[windows, heads, tokens, features / heads]``."""
-    windows, tokens, features = x.shape
-    if style == "transformers":
-        apart = [linear(net, name, x, features) for name in ("query", "key", "value")]
-        split_heads = [reshape(net, part, windows, tokens, heads, features // heads) for part in apart]
-        return tuple(transpose(net, part, 0, 2, 1, 3) for part in split_heads)
-    joint = linear(net, "qkv", x, 3 * features)
-    joint = transpose(net, reshape(net, joint, windows, tokens, 3, heads, features // heads), 2, 0, 3, 1, 4)
-    if style == "timm":
-        return tuple(squeeze(net, part, 0) for part in split(net, joint, 3, 0))
-    return tuple(net.op("Gather", joint, net.constant("index", index), axis=0) for index in range(3))
+    return add
 
 
 def _merge_patches(net: Network, x: Value, style: str) -> Value:
