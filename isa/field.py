@@ -78,9 +78,9 @@ def segment(doc: str) -> Any:
     return _field(FieldSpec(doc=doc, bits=SEGMENT_BITS, symbol="segment"), REQUIRED)
 
 
-def dram_offset(doc: str) -> Any:
+def dram_offset(doc: str, *, default: Any = REQUIRED) -> Any:
     """A byte offset inside a DRAM segment."""
-    return _field(FieldSpec(doc=doc, bits=OFFSET_BITS, hexadecimal=True), 0)
+    return _field(FieldSpec(doc=doc, bits=OFFSET_BITS, hexadecimal=True), default)
 
 
 def choice(kind: type[IntEnum], doc: str, *, default: Any = REQUIRED, allowed: tuple[Any, ...] = ()) -> Any:
@@ -94,6 +94,6 @@ def element_type(doc: str, allowed: tuple[DType, ...], *, default: Any = REQUIRE
     return _field(FieldSpec(doc=doc, bits=3, choices=tuple(allowed)), default)
 
 
-def flag(doc: str) -> Any:
-    """A yes or no; no unless given."""
-    return _field(FieldSpec(doc=doc, bits=1), 0)
+def flag(doc: str, *, default: Any = REQUIRED) -> Any:
+    """A yes or no: 1 or 0."""
+    return _field(FieldSpec(doc=doc, bits=1), default)

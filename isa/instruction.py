@@ -132,7 +132,11 @@ class Layout:
         unsigned, extent, ocm_address, unit_mask, segment, dram_offset, choice, element_type, flag,
     ),
 )  # fmt: skip
-class Instruction:
+class Declared:
+    """Root of what a type checker is to read as a dataclass."""
+
+
+class Instruction(Declared):
     """One instruction word, decoded. Subclasses declare fields and say what they read, write and mean.
 
     An instance normally holds integers. ``codec.decode_columns`` makes instances whose fields are int64 arrays, one

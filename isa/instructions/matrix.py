@@ -78,10 +78,12 @@ class Epilogue(Instruction):
     src_type: DType = element_type("element type of the source", ACTIVATION_TYPES, default=DType.U8)
     weight_type: DType = element_type("element type of the weights", WEIGHT_TYPES, default=DType.S8)
     dst_type: DType = element_type("element type of the destination; s32/s64: raw", RESULT_TYPES, default=DType.U8)
-    has_bias: int = flag("the block holds one s32 bias per output channel")
-    per_channel: int = flag("the block holds one multiplier per output channel instead of the head's")
-    channel_zeros: int = flag("the block holds one weight zero point per output channel instead of the head's")
-    accumulate: int = flag("add the accumulators at `partial`")
+    has_bias: int = flag("the block holds one s32 bias per output channel", default=0)
+    per_channel: int = flag("the block holds one multiplier per output channel instead of the head's", default=0)
+    channel_zeros: int = flag(
+        "the block holds one weight zero point per output channel instead of the head's", default=0
+    )
+    accumulate: int = flag("add the accumulators at `partial`", default=0)
 
     constraints: ClassVar[tuple[Constraint, ...]] = (
         Constraint(
@@ -133,7 +135,7 @@ class Epilogue(Instruction):
             return
         multiplier = head.factor_a
         if self.per_channel:
-            multiplier = parameters.finite(memory.load(multipliers), "the multiplier array")
+            multiplier = parameters.multipliers(memory.load(multipliers))
         memory.store(dst, law.requantize(acc, multiplier, head.zero, head.low, head.high))
 
 
@@ -366,7 +368,7 @@ class Matmul(Epilogue):
     dst_outer_stride: int = unsigned(22, "bytes between destination matrices along b0", default=0)
     dst_inner_stride: int = unsigned(22, "bytes between destination matrices along b1", default=0)
     weight_type: DType = element_type("element type of b", ACTIVATION_TYPES, default=DType.S8)
-    a_transposed: int = flag("a is stored as [k][m]")
+    a_transposed: int = flag("a is stored as [k][m]", default=0)
     b_layout: MatrixLayout = choice(MatrixLayout, "how b is stored", default=MatrixLayout.ROW_MAJOR)
 
     constraints: ClassVar[tuple[Constraint, ...]] = (

@@ -132,7 +132,9 @@ class Softmax(Normalization):
     table, u32[256]. Entry 0 is 2^31.
     """
 
-    masked: int = flag("only the first `valid` elements of a row take part; the others become the smallest value")
+    masked: int = flag(
+        "only the first `valid` elements of a row take part; the others become the smallest value", default=0
+    )
     valid: int = extent(MAX_LENGTH_BITS, "elements that take part, with `masked`", default=1)
 
     constraints: ClassVar[tuple[Constraint, ...]] = (

@@ -95,6 +95,17 @@ def read(memory: Memory, address: int, dst_type: DType) -> Parameters:
     )  # fmt: skip
 
 
+def multipliers(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The per-channel multipliers themselves.
+
+    Raises:
+        AccessError: some lie outside [0, 2**24], the range of the head's factors.
+    """
+    if not ((values >= 0) & (values <= _LARGEST_FACTOR)).all():
+        raise AccessError("the multiplier array holds a factor out of range")
+    return values
+
+
 def finite(values: np.ndarray[Any, Any], what: str) -> np.ndarray[Any, Any]:
     """``values`` themselves.
 

@@ -52,7 +52,7 @@ class AveragePool(Window):
     params: int = ocm_address("parameter block: zero points src, -, dst; clamp; scales src, -, dst")
     src_type: DType = element_type("element type of the source", ACTIVATION_TYPES, default=DType.U8)
     dst_type: DType = element_type("element type of the destination", ACTIVATION_TYPES, default=DType.U8)
-    count_padding: int = flag("padding counts as zeros")
+    count_padding: int = flag("padding counts as zeros", default=0)
     pad_bottom: int = unsigned(8, "rows of padding below that count", default=0)
     pad_right: int = unsigned(8, "columns of padding on the right that count", default=0)
 
@@ -223,7 +223,7 @@ class ReduceMin(RealReduction):
 class ArgReduction(Reduction):
     """The position of an extreme integer along the middle dimension, as s32."""
 
-    select_last: int = flag("among equals take the last position instead of the first")
+    select_last: int = flag("among equals take the last position instead of the first", default=0)
 
     def reads(self) -> Sequence[Region]:
         return (self.source(),)

@@ -23,7 +23,7 @@ class DramTransfer(Instruction):
 
     ocm: int = ocm_address("address in OCM")
     segment: int = segment("DRAM segment")
-    offset: int = dram_offset("offset in the segment")
+    offset: int = dram_offset("offset in the segment", default=0)
     run: int = extent(24, "contiguous bytes")
     count_1: int = extent(16, "second dimension", default=1)
     count_2: int = extent(16, "third dimension", default=1)

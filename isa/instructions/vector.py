@@ -47,8 +47,8 @@ class Elementwise(Instruction):
     a_type: DType = element_type("element type of a", ACTIVATION_TYPES, default=DType.U8)
     b_type: DType = element_type("element type of b", ACTIVATION_TYPES, default=DType.U8)
     dst_type: DType = element_type("element type of the destination", ACTIVATION_TYPES, default=DType.U8)
-    a_broadcast: int = flag("a holds one element along the innermost dimension")
-    b_broadcast: int = flag("b holds one element along the innermost dimension")
+    a_broadcast: int = flag("a holds one element along the innermost dimension", default=0)
+    b_broadcast: int = flag("b holds one element along the innermost dimension", default=0)
 
     constraints: ClassVar[tuple[Constraint, ...]] = (
         Constraint(
@@ -125,7 +125,9 @@ class Mul(Elementwise):
             return
         a, b, p = self.load(memory)
         ratio = law.mul_ratio(p.factor_a, p.factor_b, p.factor)
-        memory.store(self.writes()[0], law.mul(a, p.zero_a, b, p.zero_b, ratio, p.zero, p.low, p.high))
+        with np.errstate(over="ignore"):  # 2**34 * 2**112 is infinite in float32, and saturates like any large value
+            result = law.mul(a, p.zero_a, b, p.zero_b, ratio, p.zero, p.low, p.high)
+        memory.store(self.writes()[0], result)
 
 
 @instruction(opcode=0x22, units=TENG)
@@ -233,7 +235,7 @@ class Requantize(Rows):
     params: int = ocm_address("parameter block: zero points src, -, dst; clamp; multiplier; then multipliers f32")
     src_type: DType = element_type("element type of the source", INTEGER_TYPES, default=DType.S32)
     dst_type: DType = element_type("element type of the destination", INTEGER_TYPES, default=DType.U8)
-    per_channel: int = flag("the block holds one multiplier per element of a row")
+    per_channel: int = flag("the block holds one multiplier per element of a row", default=0)
 
     def multipliers(self) -> Region:
         """The per-channel multipliers; empty without ``per_channel``."""
@@ -254,7 +256,7 @@ class Requantize(Rows):
             return
         multiplier = p.factor_a
         if self.per_channel:
-            multiplier = parameters.finite(memory.load(self.multipliers()), "the multiplier array")
+            multiplier = parameters.multipliers(memory.load(self.multipliers()))
         memory.store(self.writes()[0], law.requantize(values, multiplier, p.zero, p.low, p.high))
 
 

@@ -51,7 +51,7 @@ def declare(opcode=FREE, doc="A probe.", *, name="Probe", base=Instruction, oper
 
 
 def test_a_good_declaration_is_entered():
-    made = declare(src=ocm_address("source"), rows=extent(16, "rows"), wide=flag("wide"))
+    made = declare(src=ocm_address("source"), rows=extent(16, "rows"), wide=flag("wide", default=0))
     assert OPCODES[FREE] is MNEMONICS["probe"] is made
     assert [(f.name, f.position, f.spec.bits) for f in made.layout.fields] == [
         ("src", OPERAND_BIT, 24),
@@ -128,7 +128,7 @@ def test_operand_groups_come_first():
 
         src: int = ocm_address("source")
 
-    made = declare(base=Group, more=flag("more"))
+    made = declare(base=Group, more=flag("more", default=0))
     assert [f.name for f in made.layout.fields] == ["src", "more"]
 
 
