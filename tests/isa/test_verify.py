@@ -202,6 +202,22 @@ def test_both_units_read_and_overwrite_interleaved_slices_in_turn():
     assert "core0.conv1" in violation.message
 
 
+@pytest.mark.parametrize(("kind", "apart"), [(Store, 4), (Load, 0)])
+def test_a_strided_access_hides_no_earlier_one_it_does_not_follow(kind, apart):
+    # core 0 and core 1 write neighbouring slices, or read the same one, in no order; core 2 knows of core 1 only
+    units = [unit_number(core, Unit.SDMA) for core in range(3)]
+    slices = {"run": 4, "count_1": 4, "dram_stride_1": 8, "ocm_stride_1": 4, "segment": RESULT, "ocm": 0}
+    meet = Barrier(units=sum(1 << unit for unit in units))
+    streams = {unit: [load(0), store(0, offset=64 * core), meet] for core, unit in enumerate(units)}
+    streams[units[0]].append(kind(offset=0, **slices))
+    streams[units[1]].append(kind(offset=apart, **slices))
+    last = Store(offset=0, waits=(Wait(units[1], 4),), **slices)
+    streams[units[2]].append(last)
+    assert [[site.unit for site in v.sites] for v in violations(streams)] == [["core0.sdma", "core2.sdma"]]
+    streams[units[2]][-1] = dataclasses.replace(last, waits=(Wait(units[0], 4), Wait(units[1], 4)))
+    assert not violations(streams)
+
+
 def test_a_gather_reads_its_whole_table():
     gather = Gather(
         table=0, indices=0x800, dst=0x900, table_rows=16, count=4, run=16, table_row_stride=64, dst_row_stride=16
