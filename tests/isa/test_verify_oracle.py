@@ -175,7 +175,7 @@ ARENA_BYTES = 40
 
 
 def random_duel(rng) -> Program:
-    """Four DMA units on one piece of DRAM, in channel slices and whole, in order but for one or two waits that are missing."""
+    """Four DMA units on one piece of DRAM, in channel slices and whole, in order but for one or two missing waits."""
     units = [unit_number(core, Unit.SDMA) for core in range(4)]
     together = Barrier(units=sum(1 << unit for unit in units))
     streams: dict[int, list[Instruction]] = {u: [Fill(dst=0, run=64), together] for u in units}
