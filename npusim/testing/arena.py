@@ -126,7 +126,7 @@ class Arena:
         if self._filling == "uniform":
             return self.rng.integers(low, high, shape, dtype.numpy, endpoint=True)
         if self._filling == "small":
-            middle, spread = (low + high + 1) // 2, max(4, (high - low) >> self.rng.integers(4, 9))
+            middle, spread = (low + high + 1) // 2, max(4, (high - low) >> int(self.rng.integers(4, 9)))
             return (middle + self.rng.integers(-spread, spread, shape)).astype(dtype.numpy)
         ends = {"extremes": (low, high), "lowest": (low, low), "highest": (high, high)}[self._filling]
         return np.where(self.rng.random(shape) < 0.5, *ends).astype(dtype.numpy)
