@@ -13,6 +13,7 @@ always known before its cycle is over; the arbiters, which ask what executes in 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import partial
@@ -281,8 +282,8 @@ class Engine:
 
         What is known of the future is forgotten first: the error describes the end of cycle ``limit``.
         """
-        retired = {number: bisect_right(lane.ends, limit) for number, lane in self._by_number.items()}
-        begun = {number: bisect_right(lane.starts, limit) for number, lane in self._by_number.items()}
+        retired = Counter({number: bisect_right(lane.ends, limit) for number, lane in self._by_number.items()})
+        begun = Counter({number: bisect_right(lane.starts, limit) for number, lane in self._by_number.items()})
         waiting = [
             standing(self._loaded, stream, retired.__getitem__, lambda number: begun[number] > retired[number])
             for stream in self._loaded.streams

@@ -6,7 +6,8 @@ what its ``operation`` says; a kernel that computes the same faster registers it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -92,7 +93,7 @@ class Executor:
             DeadlockError: instructions are left that nothing will ever let start.
         """
         streams = self._loaded.streams
-        retired = {stream.number: 0 for stream in streams}
+        retired = Counter({stream.number: 0 for stream in streams})  # 0 for units without work, too
         arrived: dict[tuple[int, Any], list[int]] = {}
         standing_at: set[int] = set()  # units at a barrier that others have not reached
         moved = True
@@ -130,10 +131,10 @@ class Executor:
         return {s.name: data for s, data in zip(segments, self._dram[job], strict=True) if s.kind is SegmentKind.OUTPUT}
 
 
-def _ready(stream: Stream, position: int, retired: dict[int, int]) -> bool:
+def _ready(stream: Stream, position: int, retired: Mapping[int, int]) -> bool:
     """Whether every wait of an instruction is satisfied."""
     pairs = zip(stream.wait_units[position].tolist(), stream.wait_values[position].tolist(), strict=True)
-    return all(unit == -1 or retired.get(unit, 0) >= value for unit, value in pairs)
+    return all(unit == -1 or retired[unit] >= value for unit, value in pairs)
 
 
 def _segments(job: Job, fill: int) -> list[np.ndarray[Any, Any]]:

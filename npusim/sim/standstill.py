@@ -13,7 +13,7 @@ from npusim.errors import CycleLimitError, Waiting
 from .stream import Loaded, Stream
 from .trace import physical_name
 
-Counter = Callable[[int], int]
+Retired = Callable[[int], int]
 """Physical unit number -> how many of its instructions have retired."""
 
 Started = Callable[[int], bool]
@@ -49,7 +49,7 @@ class CycleLimitReached(CycleLimitError):
         self.args = (f"{self}: {'; '.join(map(str, self.waiting))}",)
 
 
-def standing(loaded: Loaded, stream: Stream, retired: Counter, started: Started) -> StandingInstruction:
+def standing(loaded: Loaded, stream: Stream, retired: Retired, started: Started) -> StandingInstruction:
     """What the next instruction of a stream that has not retired waits for.
 
     Args:
@@ -70,7 +70,7 @@ def standing(loaded: Loaded, stream: Stream, retired: Counter, started: Started)
     )
 
 
-def _missing_counters(stream: Stream, position: int, retired: Counter) -> tuple[tuple[str, int, int], ...]:
+def _missing_counters(stream: Stream, position: int, retired: Retired) -> tuple[tuple[str, int, int], ...]:
     pairs = zip(stream.wait_units[position].tolist(), stream.wait_values[position].tolist(), strict=True)
     needs = [(unit, value, retired(unit)) for unit, value in pairs if unit != -1]
     missing = [need for need in needs if need[2] < need[1]] or needs  # all are there, but not yet visible
@@ -78,7 +78,7 @@ def _missing_counters(stream: Stream, position: int, retired: Counter) -> tuple[
 
 
 def _missing_participants(
-    loaded: Loaded, stream: Stream, position: int, retired: Counter, started: Started
+    loaded: Loaded, stream: Stream, position: int, retired: Retired, started: Started
 ) -> tuple[tuple[str, int, int], ...]:
     meeting = stream.meetings[position]
     streams = {other.number: other for other in loaded.streams}
