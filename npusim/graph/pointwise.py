@@ -1,0 +1,150 @@
+"""Functions of one real variable: what stands between a DequantizeLinear and a QuantizeLinear as one table.
+
+``table`` nodes hold an ``Expression``; whoever makes the table evaluates it in float64. Quantizing the result is not
+done here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .ir import Array
+
+_LETTERS = "abcdefghijklmnopqrstuvwyz_"
+
+_erf_of_one = np.frompyfunc(math.erf, 1, 1)
+
+
+def erf(x: Any) -> Any:
+    """The error function, by the C library's double-precision routine."""
+    return np.asarray(_erf_of_one(x), dtype=np.float64)
+
+
+def sigmoid(x: Any) -> Any:
+    """``1 / (1 + exp(-x))``."""
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def softplus(x: Any) -> Any:
+    """``log(1 + exp(x))``, without overflow."""
+    return np.logaddexp(0.0, x)
+
+
+def gelu(x: Any) -> Any:
+    """``x / 2 * (1 + erf(x / sqrt(2)))``."""
+    return 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
+
+
+def gelu_tanh(x: Any) -> Any:
+    """``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))``."""
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def _negative_branch(x: Any, negative: Any) -> Any:
+    return np.where(x < 0, negative, x)
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "abs": np.abs,
+    "acos": np.arccos,
+    "acosh": np.arccosh,
+    "add": np.add,
+    "asin": np.arcsin,
+    "asinh": np.arcsinh,
+    "atan": np.arctan,
+    "atanh": np.arctanh,
+    "ceil": np.ceil,
+    "celu": lambda x, alpha: np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(x / alpha)),
+    "clip": lambda x, low, high: np.minimum(np.maximum(x, low), high),
+    "cos": np.cos,
+    "cosh": np.cosh,
+    "div": np.divide,
+    "elu": lambda x, alpha: _negative_branch(x, alpha * np.expm1(x)),
+    "erf": erf,
+    "exp": np.exp,
+    "floor": np.floor,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "hard_sigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0.0, 1.0),
+    "hard_swish": lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
+    "leaky_relu": lambda x, alpha: _negative_branch(x, alpha * x),
+    "log": np.log,
+    "max": np.maximum,
+    "min": np.minimum,
+    "mish": lambda x: x * np.tanh(softplus(x)),
+    "mul": np.multiply,
+    "neg": np.negative,
+    "pow": np.power,
+    "quick_gelu": lambda x, alpha: x * sigmoid(alpha * x),
+    "reciprocal": np.reciprocal,
+    "relu": lambda x: np.maximum(x, 0.0),
+    "round": np.rint,
+    "selu": lambda x, alpha, gamma: gamma * _negative_branch(x, alpha * np.expm1(x)),
+    "shrink": lambda x, bias, lambd: np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0.0)),
+    "sigmoid": sigmoid,
+    "sign": np.sign,
+    "sin": np.sin,
+    "sinh": np.sinh,
+    "softplus": softplus,
+    "softsign": lambda x: x / (1.0 + np.abs(x)),
+    "sqrt": np.sqrt,
+    "sub": np.subtract,
+    "tan": np.tan,
+    "tanh": np.tanh,
+    "thresholded_relu": lambda x, alpha: np.where(x > alpha, x, 0.0),
+}
+"""The functions a step may name: float64 arrays and numbers in, float64 array out, elementwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One function of an expression.
+
+    Attributes:
+        function: a key of ``FUNCTIONS``.
+        arguments: an int names a value (0 is the variable, n the result of step n), a float is a constant.
+    """
+
+    function: str
+    arguments: tuple[int | float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A function of one variable as steps, each of which may use every value before it; the last is the result.
+
+    >>> silu = Expression((Step("sigmoid", (0,)), Step("mul", (0, 1))))
+    >>> str(silu)
+    'mul(x, sigmoid(x))'
+    >>> float(silu(np.array(0.0)))
+    0.0
+    """
+
+    steps: tuple[Step, ...]
+
+    def __call__(self, x: Array) -> Array:
+        """Evaluate in float64, elementwise; NaN and infinities are results like others."""
+        values: list[Any] = [np.asarray(x, dtype=np.float64)]
+        with np.errstate(all="ignore"):
+            for step in self.steps:
+                arguments = [values[a] if isinstance(a, int) else np.float64(a) for a in step.arguments]
+                values.append(FUNCTIONS[step.function](*arguments))
+        return np.asarray(values[-1], dtype=np.float64)
+
+    def __str__(self) -> str:
+        used = [a for step in self.steps for a in step.arguments if isinstance(a, int) and a > 0]
+        texts = ["x"]
+        named: list[str] = []
+        for index, step in enumerate(self.steps, 1):
+            inner = ", ".join(texts[a] if isinstance(a, int) else f"{a:.9g}" for a in step.arguments)
+            text = f"{step.function}({inner})"
+            if used.count(index) > 1:  # written once and named, or the text of a long chain would explode
+                named.append(f"{_LETTERS[len(named) % 26]}{len(named) // 26 or ''}")
+                named[-1], text = f"{named[-1]} = {text}", named[-1]
+            texts.append(text)
+        return "; ".join([*named, texts[-1]])

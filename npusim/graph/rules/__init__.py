@@ -1,0 +1,15 @@
+"""One rule per ONNX operator: which integer operation gives its result, and what it needs for that.
+
+Importing this package fills ``refusal.ENTRIES`` and the tables below. A new operator is one function in one of these
+files; its constraints are predicates whose docstrings are the refusal messages.
+"""
+
+from __future__ import annotations
+
+from . import elementwise, matrix, movement, normalization, pooling, resizing
+from .expression import express
+from .integer import INTEGER_RULES
+from .movement import MOVES
+
+__all__ = ["INTEGER_RULES", "MOVES", "elementwise", "express", "matrix", "movement", "normalization", "pooling",
+           "resizing"]  # fmt: skip
