@@ -310,7 +310,7 @@ def _fits(c: Chooser, fields: Fields) -> Fields:
 def _load(c: Chooser) -> Fields:
     fields = _dram_transfer(c)
     if c.n(0, 3) == 3:  # a source may read bytes twice
-        fields |= {"dram_stride_1": c.n(0, 300), "dram_stride_2": c.pick((0, fields["run"] * fields["count_1"], 500))}
+        fields |= {"dram_stride_1": c.n(0, 300), "dram_stride_2": c.pick((0, fields["run"], 500))}
     strides = c.nest(fields["run"], *(fields[f"count_{d}"] for d in (1, 2, 3)))
     return _fits(c, fields | {"ocm": c.target()} | {f"ocm_stride_{d}": strides[d - 1] for d in (1, 2, 3)})
 

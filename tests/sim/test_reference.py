@@ -16,9 +16,9 @@ from isa.disassembler import disassemble
 from isa.instruction import MNEMONICS
 from isa.program import Program, make_program
 from npusim.config import Hardware, load
-from npusim.sim import Job, Mode, simulate
 from npusim.timing import uncontended_cycles
-from tests.sim.reference_model import Times, reference_times
+from tests.sim.engine_times import engine_times
+from tests.sim.reference_model import reference_times
 from tests.sim.reference_programs import FIELDS, Chooser, random_instruction, random_program, random_segments
 
 Placed = tuple[Program, tuple[int, ...], int]
@@ -94,21 +94,15 @@ def situations(draw: Any, most: int = 24) -> tuple[Hardware, list[Placed]]:
     return hardware, jobs
 
 
-def engine_times(hardware: Hardware, jobs: Sequence[Placed]) -> Times:
-    made = [Job(program=program, cores=cores, arrival_cycle=arrival) for program, cores, arrival in jobs]
-    trace = simulate(hardware, made, mode=Mode.TIME, allow_unverified=True).trace
-    columns = (trace.core, trace.unit, trace.position, trace.start, trace.end)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return {(core, unit, position): (start, end) for core, unit, position, start, end in rows}
-
-
-def model_times(hardware: Hardware, jobs: Sequence[Placed], *, every_cycle: bool = False) -> Times:
-    placed = [(program, cores) for program, cores, _ in jobs]
-    return reference_times(hardware, placed, arrivals=[arrival for *_, arrival in jobs], every_cycle=every_cycle)
+def arguments(jobs: Sequence[Placed]) -> tuple[list[tuple[Program, tuple[int, ...]]], list[int]]:
+    """Jobs as ``engine_times`` and ``reference_times`` take them: programs on cores, and arrivals."""
+    return [(program, cores) for program, cores, _ in jobs], [arrival for *_, arrival in jobs]
 
 
 def check_agreement(hardware: Hardware, jobs: Sequence[Placed]) -> None:
-    expected, found = model_times(hardware, jobs), engine_times(hardware, jobs)
+    placed, arrivals = arguments(jobs)
+    expected = reference_times(hardware, placed, arrivals=arrivals)
+    found = engine_times(hardware, placed, arrivals=arrivals)
     if expected == found:
         return
     keys = sorted(expected.keys() | found.keys(), key=lambda key: (expected.get(key, (0, 0)), key))
@@ -138,7 +132,7 @@ def test_each_instruction_alone(mnemonic, data):
     calm = hardware.with_values({"dram.refresh_interval_cycles": 0, "dram.refresh_cycles": 0})
     first_pages = -(-program.segments[0].size_bytes // calm.dram.page_bytes)
     base = first_pages * calm.dram.page_bytes if getattr(instruction, "segment", 0) == 1 else 0
-    start, retire = model_times(calm, jobs)[0, unit, 0]
+    start, retire = reference_times(calm, arguments(jobs)[0])[0, unit, 0]
     assert uncontended_cycles(instruction, unit, calm, base) == retire - start
 
 
@@ -149,7 +143,7 @@ def test_engine_and_reference_agree(situation):
 
 
 @pytest.mark.slow
-@settings(max_examples=4_000)
+@settings(max_examples=2_000)
 @given(situations(most=60))
 def test_engine_and_reference_agree_on_many(situation):
     check_agreement(*situation)
@@ -159,7 +153,9 @@ def test_engine_and_reference_agree_on_many(situation):
 @given(situations(most=8))
 def test_the_reference_model_leaves_out_only_idle_cycles(situation):
     hardware, jobs = situation
-    assert model_times(hardware, jobs, every_cycle=True) == model_times(hardware, jobs)
+    placed, arrivals = arguments(jobs)
+    visited = reference_times(hardware, placed, arrivals=arrivals, every_cycle=True)
+    assert visited == reference_times(hardware, placed, arrivals=arrivals)
 
 
 def test_random_programs_know_every_instruction():
