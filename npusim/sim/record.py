@@ -73,8 +73,7 @@ def _stalls(
     stall = starts - before
     cause = np.full(len(stream), NO_STALL, np.int32)
     latest = before.copy()
-    latest[0] = stream.arrival
-    cause[0] = STALL_ARRIVAL if stream.arrival else NO_STALL
+    cause[0] = STALL_ARRIVAL if stream.arrival else NO_STALL  # any counter moves after the arrival only
     for slot in range(stream.wait_units.shape[1]):
         units, values = stream.wait_units[:, slot], stream.wait_values[:, slot]
         for producer in np.unique(units[units >= 0]).tolist():

@@ -196,6 +196,26 @@ def test_a_deadlock_at_a_barrier_names_who_is_missing(mode):
 
 
 @pytest.mark.parametrize("mode", Mode)
+def test_a_participant_that_still_waits_is_missing_too(mode):
+    # teng has the second meeting ahead of it, but never gets there
+    meet = "barrier units=0b101 id=7"
+    text = f"conv0 {meet}\nteng {meet}\nconv0 {meet}\nteng {meet} wait(cv, 9)"
+    with pytest.raises(DeadlockError) as caught:
+        run(text, inputs={}, allow_unverified=True, mode=mode)
+    assert [(w.unit, w.index, w.needs) for w in caught.value.waiting] == [
+        ("core0.conv0", 1, (("barriers 7 of core0.teng", 2, 1),)),
+        ("core0.teng", 1, (("core0.cv", 9, 0),)),
+    ]
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_only_what_is_missing_is_named(mode):
+    with pytest.raises(DeadlockError) as caught:
+        run("teng sync\ncv sync wait(teng, 1) wait(conv0, 1)", inputs={}, allow_unverified=True, mode=mode)
+    assert [w.needs for w in caught.value.waiting] == [(("core0.conv0", 1, 0),)]
+
+
+@pytest.mark.parametrize("mode", Mode)
 def test_waiting_for_a_unit_without_work_is_a_deadlock(mode):
     with pytest.raises(DeadlockError, match=r"core0.cv\[0\] .* waits for core0.conv1 >= 1 \(now 0\)"):
         run("cv sync wait(conv1, 1)", inputs={}, allow_unverified=True, mode=mode)
@@ -253,6 +273,7 @@ def job(text=ROUND_TRIP, **changes):
         ([job(cores=(0, 1))], "its program has 1 cores, but it is mapped to 2"),
         ([job(cores=(1,), name="a"), job(cores=(1,), name="b")], "job b: is mapped to core 1 too, which job a runs on"),
         ([job(".cores 2\ncv sync", cores=(1, 1), inputs={})], "is mapped to core 1 twice"),
+        ([job(cores=(2,), name="a"), job(cores=(1,)), job(cores=(2,), name="c")], "core 2 too, which job a runs on"),
         ([job(arrival_cycle=-1)], "cannot arrive at cycle -1"),
         ([job(inputs={})], "input 'x' is missing"),
         ([job(inputs={"x": X[:9]})], "input 'x' has 9 bytes, the program takes 256"),
@@ -375,6 +396,18 @@ def test_the_last_counter_to_be_seen_is_the_cause():
     for row in run(text, inputs={}).trace.rows():
         if row.unit in ("core0.cv", "core0.conv0") and row.position == 0:
             assert (row.start, row.stall, row.cause) == (5, 5, "core1.teng")
+
+
+@pytest.mark.parametrize(("first", "second"), [("conv0", "teng"), ("teng", "conv0")])
+def test_of_counters_seen_together_the_first_named_is_the_cause(first, second):
+    text = f"teng sync\nconv0 sync\ncv sync wait({first}, 1) wait({second}, 1)"
+    row = next(row for row in run(text, inputs={}).trace.rows() if row.unit == "core0.cv")
+    assert (row.start, row.cause) == (3, f"core0.{first}")
+
+
+def test_a_units_own_counter_is_no_cause():
+    rows = list(run("cv sync\ncv sync wait(cv, 1)", inputs={}).trace.rows())
+    assert [(row.start, row.stall, row.cause) for row in rows] == [(0, 0, ""), (1, 0, ""), (2, 0, "")]
 
 
 def test_a_barrier_stalls_until_the_last_participant_starts():
