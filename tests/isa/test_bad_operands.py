@@ -257,3 +257,13 @@ def test_softmax_block_is_read_where_it_is_said():
     memory.ocm[0][64 : 64 + len(packed)] = np.frombuffer(packed, np.uint8)
     I.Softmax(src=0, dst=32, params=64, length=4).operation(memory)
     assert memory.ocm[0][32:36].tolist() == [64] * 4
+
+
+def test_mul_beyond_float32_saturates_without_a_warning(board):
+    # 65536**2 * 2**(24 + 24 + 64) passes 2**128
+    here = board()
+    params = here.block(
+        zero_a=-65535, zero_b=-65535, low=0, high=200, factor_a=2.0**24, factor_b=2.0**24, factor=2.0**-64
+    )
+    made = I.Mul(a=here.put(np.ones(3, np.uint8)), b=here.put(np.ones(3, np.uint8)), dst=0, params=params, count=3)
+    assert here.run(made, DType.U8, (3,)).tolist() == [200] * 3
