@@ -13,17 +13,21 @@ from pathlib import Path
 import onnx
 
 from . import count
-from .errors import ModelError
-from .quantize import FORMATS, quantize
+from .errors import ModelError, nearest
+from .quantize import FORMATS, quantize, require_format
 from .recipe import build, find, recipes
 
 EXIT_ERROR = 2
+OPTIONS = ("--output", "--quantize", "--seed", "--opset", "--input_shape", "--keep_bn", "--help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 for an error."""
     parser = _parser()
-    arguments = parser.parse_intermixed_args(argv)
+    arguments, unknown = parser.parse_known_intermixed_args(argv)
+    if unknown:
+        option = unknown[0].partition("=")[0]
+        parser.error(f"no option is called {option!r}{nearest(option, OPTIONS)}")
     try:
         if arguments.model == "list":
             _list()
@@ -57,7 +61,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _shape(text: str) -> tuple[int, ...]:
     """A shape as it is typed: ``1,3,224,224`` or ``1x3x224x224``."""
-    return tuple(int(word) for word in text.replace("x", ",").split(","))
+    try:
+        return tuple(int(word) for word in text.replace("x", ",").split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape: write 1,3,224,224") from None
 
 
 def _list() -> None:
@@ -71,6 +78,8 @@ def _write(arguments: argparse.Namespace) -> None:
     for key, equals, _ in words:
         if not equals:
             raise ModelError(f"{key!r} is no parameter: write key=value")
+    if arguments.quantize:
+        require_format(arguments.quantize)
     model = build(
         arguments.model,
         seed=arguments.seed,

@@ -9,6 +9,8 @@ import math
 
 import onnx
 
+_SHAPE_DATA = 16  # elements: no shape, list of axes or pair of bounds is longer
+
 
 def parameters(model: onnx.ModelProto) -> int:
     """Learned numbers, as the recipe drew them: before folding, and without what batch normalisation observed."""
@@ -25,8 +27,8 @@ def macs(model: onnx.ModelProto) -> int:
     >>> macs(build("conv_stack", channels=16, size=8, layers=1)) == 8 * 8 * 16 * 16 * 3 * 3
     True
     """
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    graph = _without_weights(model)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     for value in [*graph.input, *graph.value_info, *graph.output]:
         shapes[value.name] = tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
     total = 0
@@ -36,3 +38,18 @@ def macs(model: onnx.ModelProto) -> int:
         elif node.op_type in ("MatMul", "Gemm"):  # no recipe transposes the first operand
             total += math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
     return total
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.GraphProto:
+    """The graph with all shapes inferred; weights become inputs, because inference copies whatever is in the model."""
+    skeleton = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = skeleton.graph
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= _SHAPE_DATA:
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return onnx.shape_inference.infer_shapes(skeleton).graph

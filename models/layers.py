@@ -21,6 +21,7 @@ RELU = math.sqrt(2.0 / (1.0 - 1.0 / math.pi))  # 1.714; variance of max(z, 0) is
 SMOOTH = 1.77  # for SiLU, HardSwish and GELU; their variances are 0.31, 0.30 and 0.35 (numerical integration)
 RELU_MEAN = 1.0 / math.sqrt(2.0 * math.pi)  # of max(z, 0) for a unit normal z
 SMOOTH_MEAN = 0.19  # of SiLU, 0.21, and HardSwish, 0.17 (numerical integration)
+GATED = 1.6  # further factor behind a gate: it passes one half on average, and by its spread a little more
 BRANCH = 0.5  # further factor for the last layer beside a shortcut: what the shortcut carries grows by a quarter
 
 Activation = Callable[[Network, Value], Value]
@@ -44,6 +45,15 @@ def standardized(gain: float, *, centre: bool = True) -> Draw:
         return weights.reshape(shape)
 
     return draw
+
+
+def after_joins(joins: int) -> float:
+    """Gain of a linear layer behind so many shortcuts, each of which made the variance grow by ``BRANCH`` squared.
+
+    >>> after_joins(0), round(after_joins(2), 3)
+    (1.0, 0.8)
+    """
+    return LINEAR / math.sqrt((1.0 + BRANCH**2) ** joins)
 
 
 def uniform(low: float, high: float) -> Draw:
@@ -292,10 +302,12 @@ def transpose(net: Network, x: Value, *permutation: int) -> Value:
 
 def resize(net: Network, x: Value, factor: int) -> Value:
     """Larger images by repeating pixels."""
+    # Below opset 13 the region of interest is no optional input, but an empty tensor where it is not used.
+    region = None if net.opset >= 13 else net.constant("roi", np.zeros(0, dtype=np.float32))
     return net.op(
         "Resize",
         x,
-        None,
+        region,
         net.constant("scales", np.array([1, 1, factor, factor], dtype=np.float32)),
         mode="nearest",
         coordinate_transformation_mode="asymmetric",

@@ -28,9 +28,9 @@ CALIBRATION_IMAGES = 8  # enough for the range of seeded weights, whose activati
 def images(shape: tuple[int, ...], *, seed: int, count: int) -> Iterator[npt.NDArray[np.float32]]:
     """Seeded random inputs that resemble normalised photographs: zero mean, unit variance, large shapes over detail.
 
-    A noise field has equal energy in every octave (amplitude falls with the wavelength, as in natural images, whose
-    power falls with the square of the frequency: Field 1987), and its channels are correlated, as colours are. Inputs
-    that are no images are independent normal values.
+    Octaves of noise are added up, each of twice the variance of the next finer one, so that neighbouring pixels are
+    correlated by 0.97 as in photographs; channels are correlated, as colours are. Inputs that are no images are
+    independent normal values.
 
     Args:
         shape: of one input, batch included.
@@ -45,6 +45,17 @@ def images(shape: tuple[int, ...], *, seed: int, count: int) -> Iterator[npt.NDA
         yield field
 
 
+def require_format(name: str) -> None:
+    """Refuse what is no name of a format.
+
+    Raises:
+        ModelError: it is none of ``FORMATS``.
+    """
+    if name not in FORMATS:
+        hint = nearest(name, FORMATS) or f"; known are {', '.join(FORMATS)}"
+        raise ModelError(f"no quantised format is called {name!r}{hint}")
+
+
 def quantize(model: onnx.ModelProto, format_: str = "u8s8", *, seed: int = 0) -> onnx.ModelProto:
     """A quantised copy of a float model.
 
@@ -56,9 +67,7 @@ def quantize(model: onnx.ModelProto, format_: str = "u8s8", *, seed: int = 0) ->
     Raises:
         ModelError: the format is unknown, or onnxruntime is not installed.
     """
-    if format_ not in FORMATS:
-        hint = nearest(format_, FORMATS) or f"; known are {', '.join(FORMATS)}"
-        raise ModelError(f"--quantize takes no {format_!r}{hint}")
+    require_format(format_)
     try:
         from onnxruntime import quantization
     except ImportError as error:
@@ -113,7 +122,7 @@ def _octaves(stream: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray
         coarse = (batch, channels + 1, -(-height // cell), -(-width // cell))
         noise = stream.standard_normal(coarse, dtype=np.float32)
         colours = 0.4 * noise[:, :channels] + 0.9 * noise[:, channels:]  # brightness varies more than hue
-        field += colours.repeat(cell, axis=2).repeat(cell, axis=3)[:, :, :height, :width]
+        field += np.float32(cell**0.5) * colours.repeat(cell, axis=2).repeat(cell, axis=3)[:, :, :height, :width]
         cell *= 2
     return (field - field.mean()) / field.std()
 

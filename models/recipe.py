@@ -134,9 +134,10 @@ def build(
         raise ParameterError(name, "opset", f"is {opset}, but recipes write opset {OLDEST_OPSET} to {NEWEST_OPSET}")
     if seed < 0:
         raise ParameterError(name, "seed", f"is {seed}, but must not be negative")
-    shape = input_shape or (chosen.input_shape(**values) if callable(chosen.input_shape) else chosen.input_shape)
-    if min(shape) < 1:
-        raise ParameterError(name, "input_shape", f"is {tuple(shape)}, but dimensions are positive")
+    usual = chosen.input_shape(**values) if callable(chosen.input_shape) else chosen.input_shape
+    shape = tuple(input_shape or usual)
+    if len(shape) != len(usual) or min(shape) < 1:
+        raise ParameterError(name, "input_shape", f"is {shape}, but must be {len(usual)} positive numbers like {usual}")
     net = Network(name, seed=seed, opset=opset, fold_bn=fold_bn)
     outputs = chosen.builder(net, net.input(chosen.input_name, shape), **values)
     return net.finish({"output": outputs} if isinstance(outputs, Value) else outputs)

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from ..graph import Network, Value
 from ..layers import (
     BRANCH,
+    GATED,
     LINEAR,
     RELU,
     RELU_MEAN,
     SMOOTH,
     SMOOTH_MEAN,
     Activation,
+    after_joins,
     conv_bn,
     global_average,
     hard_sigmoid,
@@ -87,7 +89,7 @@ def mobilenet_v2(net: Network, x: Value, *, classes: int = 1000) -> Value:
             for repeat in range(repeats):
                 index += 1
                 with net.scope(index, "conv"):
-                    x = _inverted_residual(net, x, expansion, channels, 1 if repeat else stride)
+                    x = _inverted_residual(net, x, expansion, channels, 1 if repeat else stride, max(0, repeat - 1))
         x = conv_bn(net, (f"{index + 1}.0", f"{index + 1}.1"), x, 1280, activation=relu6, gain=LINEAR)
     return linear(net, "classifier.1", global_average(net, x), classes)
 
@@ -97,9 +99,12 @@ def mobilenet_v3_large(net: Network, x: Value, *, classes: int = 1000) -> Value:
     """Fifteen inverted residuals, eight of them with squeeze-and-excitation."""
     with net.scope("features"):
         x = conv_bn(net, ("0.0", "0.1"), x, 16, kernel=3, stride=2, activation=hard_swish, gain=LINEAR, eps=V3_EPS)
+        joins = 0
         for index, block in enumerate(V3_BLOCKS, start=1):
+            before = x.shape
             with net.scope(index, "block"):
-                x = _v3_block(net, x, block)
+                x = _v3_block(net, x, block, joins)
+                joins = joins + 1 if x.shape == before else 0
         last = len(V3_BLOCKS) + 1
         names = (f"{last}.0", f"{last}.1")
         x = conv_bn(net, names, x, 6 * x.shape[1], activation=hard_swish, gain=LINEAR, eps=V3_EPS)
@@ -107,33 +112,40 @@ def mobilenet_v3_large(net: Network, x: Value, *, classes: int = 1000) -> Value:
     return linear(net, "classifier.3", x, classes, gain=SMOOTH)
 
 
-def _inverted_residual(net: Network, x: Value, expansion: int, channels: int, stride: int) -> Value:
-    """Expand, filter each channel, project; beside a shortcut where the shape stays."""
+def _inverted_residual(net: Network, x: Value, expansion: int, channels: int, stride: int, joins: int) -> Value:
+    """Expand, filter each channel, project; beside a shortcut where the shape stays.
+
+    ``joins`` is the number of shortcuts that end in the input.
+    """
     y = x
     if expansion != 1:
-        y = conv_bn(net, ("0.0", "0.1"), x, expansion * x.shape[1], activation=relu6, gain=LINEAR)
+        y = conv_bn(net, ("0.0", "0.1"), x, expansion * x.shape[1], activation=relu6, gain=after_joins(joins))
     at = int(expansion != 1)
     y = _depthwise(net, (f"{at}.0", f"{at}.1"), y, 3, stride, relu6)
-    joins = stride == 1 and x.shape[1] == channels
-    y = conv_bn(net, (str(at + 1), str(at + 2)), y, channels, gain=RELU * (BRANCH if joins else 1))
-    return net.op("Add", x, y) if joins else y
+    adds = stride == 1 and x.shape[1] == channels
+    y = conv_bn(net, (str(at + 1), str(at + 2)), y, channels, gain=RELU * (BRANCH if adds else 1))
+    return net.op("Add", x, y) if adds else y
 
 
-def _v3_block(net: Network, x: Value, block: V3Block) -> Value:
-    """Expand, filter each channel, gate, project; beside a shortcut where the shape stays."""
+def _v3_block(net: Network, x: Value, block: V3Block, joins: int) -> Value:
+    """Expand, filter each channel, gate, project; beside a shortcut where the shape stays.
+
+    ``joins`` is the number of shortcuts that end in the input.
+    """
     y, at = x, 0
     if block.expanded != x.shape[1]:
-        y = conv_bn(net, ("0.0", "0.1"), x, block.expanded, activation=block.activation, gain=LINEAR, eps=V3_EPS)
+        gain = after_joins(joins)
+        y = conv_bn(net, ("0.0", "0.1"), x, block.expanded, activation=block.activation, gain=gain, eps=V3_EPS)
         at = 1
     y = _depthwise(net, (f"{at}.0", f"{at}.1"), y, block.kernel, block.stride, block.activation, eps=V3_EPS)
     if block.gated:
         at += 1
         with net.scope(at):
             y = squeeze_excite(net, y, divisible(block.expanded / 4), relu, hard_sigmoid)
-    joins = block.stride == 1 and x.shape[1] == block.channels
-    gain = SMOOTH * (BRANCH if joins else 1) * (2 if block.gated else 1)  # a gate halves what passes
+    adds = block.stride == 1 and x.shape[1] == block.channels
+    gain = SMOOTH * (BRANCH if adds else 1) * (GATED if block.gated else 1)
     y = conv_bn(net, (f"{at + 1}.0", f"{at + 1}.1"), y, block.channels, gain=gain, eps=V3_EPS)
-    return net.op("Add", y, x) if joins else y
+    return net.op("Add", y, x) if adds else y
 
 
 def _depthwise(
