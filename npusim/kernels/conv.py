@@ -129,7 +129,7 @@ def _convolve(src: Array, weights: Array, dst: Array, geometry: Geometry, src_ze
         return
     blocked = weights.reshape(-1)
     chosen = tier.active()
-    if chosen is tier.Tier.NUMPY or wide or k == 0 or src.size == 0 or not fits(src, src_zero, zeros):
+    if chosen is tier.Tier.NUMPY or wide or k == 0 or src.size == 0 or not fits(src, src_zero, zeros, dst_zero):
         _numpy(src, blocked, dst, geometry, src_zero, zeros, bias_, partial, multipliers,
                dst_zero, low, high, wide)  # fmt: skip
         return

@@ -53,7 +53,7 @@ def depthwise(
     if dst.size == 0:
         return
     chosen = tier.active()
-    if chosen is tier.Tier.NUMPY or src.size == 0 or not fits(src, src_zero, zeros):
+    if chosen is tier.Tier.NUMPY or src.size == 0 or not fits(src, src_zero, zeros, dst_zero):
         patches = taps(src.astype(np.int64) - src_zero, dst.shape[:2], kernel, stride, dilation, pad, 0)
         kernels = weights.reshape(*kernel, channels).astype(np.int64) - zeros
         acc = np.einsum("yxijc,ijc->yxc", patches, kernels)

@@ -110,7 +110,7 @@ def matmul(
     if dst.size == 0:
         return
     chosen = tier.active()
-    if chosen is tier.Tier.NUMPY or k == 0 or wide or not fits(a, a_zero, zeros):
+    if chosen is tier.Tier.NUMPY or k == 0 or wide or not fits(a, a_zero, zeros, dst_zero):
         _numpy(a, b, dst, a_transposed, b_layout, k, a_zero, zeros, bias_, partial, multipliers, dst_zero, low, high,
                wide)  # fmt: skip
         return

@@ -72,13 +72,13 @@ def multiplier_array(multiplier: Any, channels: int, raw: bool) -> Array:
     return np.array([multiplier], np.float32)
 
 
-def fits(src: Array, zero: int, weight_zeros: Array) -> bool:
+def fits(src: Array, zero: int, weight_zeros: Array, dst_zero: int) -> bool:
     """Whether zero points are as the compiled kernels expect: others are legal, but take the numpy tier.
 
-    The source's is a value of its type; those of the weights leave room for differences in 16 bits.
+    The source's is a value of its type; those of the weights and of the destination leave room in 16 bits.
     """
     smallest, largest = LIMITS[src.dtype]
-    return smallest <= zero <= largest and (weight_zeros is _ZERO or bool(np.abs(weight_zeros).max() < 1 << 14))
+    return smallest <= zero <= largest and abs(dst_zero) < 1 << 14 and (weight_zeros is _ZERO or bool(np.abs(weight_zeros).max() < 1 << 14))
 
 
 def limits(dtype: Any, low: int | None, high: int | None) -> tuple[int, int]:

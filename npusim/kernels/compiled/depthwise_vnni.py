@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from . import emit
 from .build import kernel
-from .emit import I8, I32, I64, V16F32, V16I32, V64I8
+from .emit import I64, V16F32, V16I32, V64I8
 from .memory import copy, fill, floats_at, words_at
 from .signatures import BYTE_IMAGE, BYTE_IMAGE_OUT, BYTE_RUN, FLOATS, WORDS, WORKSPACE
 
@@ -110,19 +110,14 @@ def _finish(builder: Any, accs: Any, scales: Any, dst: Any, dst_step: Any, prese
             low: Any, high: Any, zero: Any) -> None:  # fmt: skip
     """``law.requantize`` of all accumulators, and the store of the pixels that are present."""
     factors = [emit.load(builder, builder.add(scales, _const(64 * v)), V16F32) for v in range(4)]
-    lows, highs = emit.splat(builder, low, 16), emit.splat(builder, high, 16)
-    zeros = emit.splat(builder, builder.trunc(zero, I32), 16)
+    rounding = emit.ByteRounding(builder, low, high, zero)
     mask = emit.low_mask(builder, count, CHANNELS)
     whole = builder.icmp_signed("==", count, _const(CHANNELS))
     for p, pixel in enumerate(accs):
-        parts = []
-        for acc, factor in zip(pixel, factors, strict=True):
-            value = builder.fmul(builder.sitofp(builder.load(acc), V16F32), factor)
-            clamped = emit.minimum(builder, emit.maximum(builder, value, lows), highs)
-            rounded = builder.add(emit.round_to_int(builder, clamped), zeros)
-            parts.append(builder.trunc(rounded, emit.vector(I8, 16)))
-        halves = [emit.shuffle(builder, parts[i], parts[i + 1], list(range(32))) for i in (0, 2)]
-        result = emit.shuffle(builder, halves[0], halves[1], list(range(64)))
+        result = rounding.apply([
+            builder.fmul(builder.sitofp(builder.load(acc), V16F32), factor)
+            for acc, factor in zip(pixel, factors, strict=True)
+        ])  # fmt: skip
         address = builder.add(dst, builder.mul(dst_step, _const(p)))
         with (
             builder.if_then(builder.icmp_signed(">", present, _const(p))),

@@ -156,3 +156,54 @@ def round_to_int(builder: Any, value: Any) -> Any:
     # Adding 1.5 * 2**23 leaves no room for a fraction: the addition itself rounds half to even.
     magic = ir.Constant(V16F32, [12582912.0] * 16)
     return builder.fptosi(builder.fsub(builder.fadd(value, magic), magic), V16I32)
+
+
+class ByteRounding:
+    """Clamp sixty-four f32, round half to even, add the zero point: the last steps of ``law.requantize``, to bytes.
+
+    With AVX512 the clamp is done by saturating packs: values are limited from above only, so that their conversion is
+    defined, packed to i16 and, less 128 where the result is unsigned, to s8, and limited there.
+
+    Args:
+        low: smallest result less the zero point, an f32 that holds an integer of 16 bits.
+        high: largest result less the zero point.
+        zero: zero point, an i64 within 16 bits.
+    """
+
+    def __init__(self, builder: Any, low: Any, high: Any, zero: Any) -> None:
+        self._builder = builder
+        self._saturates = "avx512bw" in compiled_features()
+        word = builder.trunc(zero, I32)
+        if not self._saturates:
+            self._lows, self._highs = splat(builder, low, 16), splat(builder, high, 16)
+            self._zeros = splat(builder, word, 16)
+            return
+        least, most = (builder.add(builder.fptosi(limit, I32), word) for limit in (low, high))
+        unsigned = builder.icmp_signed(">", most, ir.Constant(I32, 127))
+        flip = builder.select(unsigned, ir.Constant(I32, 128), ir.Constant(I32, 0))
+        self._lows, self._highs = (
+            splat(builder, builder.trunc(builder.sub(limit, flip), I8), 64) for limit in (least, most)
+        )
+        self._flips = splat(builder, builder.trunc(flip, I8), 64)
+        self._zeros = splat(builder, builder.trunc(builder.sub(word, flip), I16), 32)
+        self._ceiling = ir.Constant(V16F32, [2.0**30] * 16)
+
+    def apply(self, values: list[Any]) -> Any:
+        """Four vectors of sixteen f32 as one of sixty-four i8, in order."""
+        builder = self._builder
+        if not self._saturates:
+            parts = []
+            for value in values:
+                clamped = minimum(builder, maximum(builder, value, self._lows), self._highs)
+                parts.append(builder.trunc(builder.add(round_to_int(builder, clamped), self._zeros), vector(I8, 16)))
+            halves = [shuffle(builder, parts[i], parts[i + 1], list(range(32))) for i in (0, 2)]
+            return shuffle(builder, halves[0], halves[1], list(range(64)))
+        words = [round_to_int(builder, minimum(builder, value, self._ceiling)) for value in values]
+        pairs = [call(builder, "llvm.x86.avx512.packssdw.512", V32I16, words[i : i + 2]) for i in (0, 2)]
+        moved = [call(builder, "llvm.sadd.sat.v32i16", V32I16, [pair, self._zeros]) for pair in pairs]
+        octets = builder.bitcast(call(builder, "llvm.x86.avx512.packsswb.512", V64I8, moved), V16I32)
+        # Packs work within 128-bit lanes: group i of vector v is in lane i at place v.
+        order = [4 * (i % 4) + i // 4 for i in range(16)]
+        octets = builder.bitcast(shuffle(builder, octets, octets, order), V64I8)
+        raised = call(builder, "llvm.smax.v64i8", V64I8, [octets, self._lows])
+        return builder.xor(call(builder, "llvm.smin.v64i8", V64I8, [raised, self._highs]), self._flips)

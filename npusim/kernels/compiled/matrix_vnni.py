@@ -15,6 +15,7 @@ from .geometry import tap_column, tap_row
 from .memory import (
     bytes_at,
     copy,
+    copy_runs,
     fill,
     floats_at,
     interleave_rows,
@@ -148,26 +149,31 @@ def run_tile(base, rows, packed, stride, weights, k, n, unsigned_rows, has_zeros
 @njit
 def _pack_pixel(target, source, row_pitch, pixel_pitch, height, width, channels, y, x, geometry, padding, flip):
     """The taps of output pixel (y, x), one behind the other; those outside the image read as ``padding``."""
-    kernel_h, kernel_w, _, _, _, dilation_w, _, _, _, transposed = geometry
+    kernel_h, kernel_w, dilation_w, transposed = geometry[0], geometry[1], geometry[5], geometry[9]
     left = tap_column(geometry, x, 0)
-    whole = not transposed and dilation_w == 1 and pixel_pitch == channels and left >= 0 and left + kernel_w <= width
+    whole = not transposed and left >= 0 and left + (kernel_w - 1) * dilation_w < width
     for i in range(kernel_h):
         row = tap_row(geometry, y, i)
+        here = source + row * row_pitch
         if row < 0 or row >= height:
             fill(target, kernel_w * channels, padding)
-            target += kernel_w * channels
         elif whole:
-            copy(target, source + row * row_pitch + left * pixel_pitch, kernel_w * channels, flip)
-            target += kernel_w * channels
+            copy_runs(target, here + left * pixel_pitch, dilation_w * pixel_pitch, kernel_w, channels, flip)
         else:
             for j in range(kernel_w):
                 column = tap_column(geometry, x, j)
                 if column < 0 or column >= width:
-                    fill(target, channels, padding)
+                    fill(target + j * channels, channels, padding)
                 else:
-                    copy(target, source + row * row_pitch + column * pixel_pitch, channels, flip)
-                target += channels
+                    copy(target + j * channels, here + column * pixel_pitch, channels, flip)
+        target += kernel_w * channels
     put_i32(target, 0)
+
+
+@njit
+def _inner_range(size, kernel, stride, dilation, pad):
+    """First and last output index whose taps all lie in ``size`` source indices."""
+    return (pad + stride - 1) // stride, (size - 1 - (kernel - 1) * dilation + pad) // stride
 
 
 @kernel(types.void(
@@ -206,6 +212,11 @@ def conv(src, weights, dst, partial, geometry, signs, src_zero, weight_zero, bia
     row_pitch, pixel_pitch = src.strides[0], src.strides[1]
     has_partial = partial.size > 0
     targets, partials = longs_at(base + DST, MAX_ROWS), longs_at(base + PARTIAL, MAX_ROWS)
+    # Output pixels whose taps all exist and form one run per kernel row are packed by one copy.
+    first_y, last_y = _inner_range(height, kernel_h, geometry[2], geometry[4], geometry[6])
+    first_x, last_x = _inner_range(width, kernel_w, geometry[3], geometry[5], geometry[7])
+    if geometry[9] or (kernel_w > 1 and (geometry[5] > 1 or pixel_pitch != in_group)):
+        last_y = -1
     for group in range(groups):
         panel = weights.ctypes.data + group * group_bytes
         has_zeros = prepare_columns(
@@ -214,13 +225,22 @@ def conv(src, weights, dst, partial, geometry, signs, src_zero, weight_zero, bia
         source = src.ctypes.data + group * in_group
         for tile in range(begin, end):
             rows = min(MAX_ROWS, out_h * out_w - tile * MAX_ROWS)
+            y, x = divmod(tile * MAX_ROWS, out_w)
             for r in range(rows):
-                y, x = divmod(tile * MAX_ROWS + r, out_w)
-                _pack_pixel(packed + r * stride, source, row_pitch, pixel_pitch, height, width, in_group, y, x,
-                            geometry, src_zero, flip)  # fmt: skip
+                if first_y <= y <= last_y and first_x <= x <= last_x:
+                    corner = (y * geometry[2] - geometry[6]) * row_pitch + (x * geometry[3] - geometry[7]) * pixel_pitch
+                    copy_runs(packed + r * stride, source + corner, geometry[4] * row_pitch, kernel_h,
+                              kernel_w * in_group, flip)  # fmt: skip
+                    put_i32(packed + r * stride + k, 0)
+                else:
+                    _pack_pixel(packed + r * stride, source, row_pitch, pixel_pitch, height, width, in_group, y, x,
+                                geometry, src_zero, flip)  # fmt: skip
                 targets[r] = dst.ctypes.data + y * dst.strides[0] + x * dst.strides[1] + group * n * item
                 if has_partial:
                     partials[r] = partial.ctypes.data + y * partial.strides[0] + x * partial.strides[1] + group * n * 4
+                x += 1
+                if x == out_w:
+                    y, x = y + 1, 0
             run_tile(base, rows, packed, stride, panel, k, n, unsigned_rows, has_zeros, mode, has_partial,
                      low, high, zero)  # fmt: skip
 

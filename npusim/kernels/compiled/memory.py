@@ -68,36 +68,36 @@ def get_i32(typingctx, address):
 
 
 @intrinsic
-def copy(typingctx, dst, src, count, flip):
-    """Copy ``count`` (at least 1) bytes, each xored with ``flip``, in stores of 64 bytes.
+def copy_runs(typingctx, dst, src, pitch, runs, count, flip):
+    """Copy ``runs`` runs of ``count`` (at least 1) bytes that are ``pitch`` apart one behind the other, in 64-byte stores.
 
-    Bytes behind the last one, up to 63 of them, become zero: the caller leaves room there and fills it later.
+    Each byte is xored with ``flip``. Bytes behind the last one, up to 63 of them, become zero: the caller leaves room
+    there and fills it later.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        dst, src, count, flip = args
+        dst, src, pitch, runs, count, flip = args
         flips = emit.splat(builder, builder.trunc(flip, I8), 64)
-        position = cgutils.alloca_once(builder, I64)
-        builder.store(_const(0), position)
-        head, body, last = (builder.append_basic_block(name) for name in ("copy.head", "copy.body", "copy.last"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        here = builder.load(position)
-        more = builder.icmp_signed(">", count, builder.add(here, _const(64)))
-        builder.cbranch(more, body, last)
-        builder.position_at_end(body)
-        bytes_ = emit.load(builder, builder.add(src, here), V64)
-        emit.store(builder, builder.xor(bytes_, flips), builder.add(dst, here))
-        builder.store(builder.add(here, _const(64)), position)
-        builder.branch(head)
-        builder.position_at_end(last)
-        mask = emit.low_mask(builder, builder.sub(count, here), 64)
-        bytes_ = builder.xor(emit.masked_load(builder, builder.add(src, here), mask, V64), flips)
-        kept = builder.select(mask, bytes_, ir.Constant(V64, [0] * 64))
-        emit.store(builder, kept, builder.add(dst, here))
+        whole = builder.and_(builder.sub(count, _const(1)), _const(-64))
+        mask = emit.low_mask(builder, builder.sub(count, whole), 64)
+        with cgutils.for_range(builder, runs) as run:
+            source = builder.add(src, builder.mul(run.index, pitch))
+            target = builder.add(dst, builder.mul(run.index, count))
+            with cgutils.for_range_slice(builder, _const(0), whole, _const(64)) as (here, _):
+                octets = emit.load(builder, builder.add(source, here), V64)
+                emit.store(builder, builder.xor(octets, flips), builder.add(target, here))
+            octets = builder.xor(emit.masked_load(builder, builder.add(source, whole), mask, V64), flips)
+            kept = builder.select(mask, octets, ir.Constant(V64, [0] * 64))
+            emit.store(builder, kept, builder.add(target, whole))
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64, types.int64), codegen
+    return types.void(*[types.int64] * 6), codegen
+
+
+@njit
+def copy(dst, src, count, flip):
+    """One run; see ``copy_runs``."""
+    copy_runs(dst, src, 0, 1, count, flip)
 
 
 @intrinsic

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from ..tier import compiled_features
 from . import emit
-from .emit import I8, I32, I64, V16F32, V16I32
+from .emit import I32, I64, V16F32, V16I32
 
 UNSIGNED_SIGNED, SIGNED_UNSIGNED, PAIRS = 0, 1, 2
 """What a step multiplies: u8 rows by s8 columns, s8 by u8 (four K each), or i16 by i16 (two K)."""
@@ -47,7 +47,9 @@ def _tile(typingctx, rows, form, work):
         (a, stride, b, steps, column, row_sums, zeros, scale, dst, offset, count, low, high, zero, raw) = fields
         accs = [cgutils.alloca_once(builder, V16I32) for _ in range(2 * tall)]
         _start(builder, accs, tall, column, row_sums, zeros)
-        _accumulate(builder, accs, tall, kind, a, stride, b, steps)
+        copies = _copies(builder, accs, tall)
+        _accumulate(builder, copies, tall, kind, a, stride, b, steps)
+        _join(builder, copies)
         keep_raw = builder.icmp_signed("!=", raw, _const(0))
         with builder.if_else(keep_raw) as (then, otherwise):
             with then:
@@ -73,7 +75,25 @@ def _start(builder: Any, accs: list[Any], tall: int, column: Any, row_sums: Any,
                 builder.store(builder.sub(terms[j], builder.mul(total, weights[j])), accs[2 * r + j])
 
 
-def _accumulate(builder: Any, accs: list[Any], tall: int, kind: int, a: Any, stride: Any, b: Any, steps: Any) -> None:
+def _copies(builder: Any, accs: list[Any], tall: int) -> list[list[Any]]:
+    """Further accumulators for low tiles, whose own are too few to hide the latency of a multiply-add."""
+    count = {1: 4, 2: 4, 4: 2}.get(tall, 1)
+    copies = [accs]
+    for _ in range(count - 1):
+        copies.append([cgutils.alloca_once(builder, V16I32) for _ in accs])
+        for acc in copies[-1]:
+            builder.store(ir.Constant(V16I32, [0] * 16), acc)
+    return copies
+
+
+def _join(builder: Any, copies: list[list[Any]]) -> None:
+    for copy in copies[1:]:
+        for acc, other in zip(copies[0], copy, strict=True):
+            builder.store(builder.add(builder.load(acc), builder.load(other)), acc)
+
+
+def _accumulate(builder: Any, copies: list[list[Any]], tall: int, kind: int, a: Any, stride: Any, b: Any,
+                steps: Any) -> None:  # fmt: skip
     """The K loop. Rows are reached from every third one, so that addresses fit the general registers."""
     bases = [builder.add(a, builder.mul(stride, _const(3 * j))) for j in range((tall + 2) // 3)]
     twice = builder.add(stride, stride)
@@ -91,7 +111,7 @@ def _accumulate(builder: Any, accs: list[Any], tall: int, kind: int, a: Any, str
                 address = builder.add(address, stride if r % 3 == 1 else twice)
             row = emit.splat(builder, emit.load(builder, address, I32), 16)
             for j in range(2):
-                acc = accs[2 * r + j]
+                acc = copies[ahead % len(copies)][2 * r + j]
                 builder.store(_dot(builder, kind, builder.load(acc), row, columns[j]), acc)
 
     for unroll in (UNROLL, 1):
@@ -119,25 +139,31 @@ def _dot(builder: Any, kind: int, acc: Any, row: Any, column: Any) -> Any:
 
 def _finish(builder: Any, accs: list[Any], tall: int, scale: Any, dst: Any, offset: Any, count: Any,
             low: Any, high: Any, zero: Any) -> None:  # fmt: skip
-    """The second copy of ``law.requantize``, for sixteen accumulators at a time, and the store of bytes."""
+    """The second copy of ``law.requantize``, two rows at a time, and the store of bytes."""
     scales = [emit.load(builder, builder.add(scale, _const(64 * j)), V16F32) for j in range(2)]
-    lows, highs = emit.splat(builder, low, 16), emit.splat(builder, high, 16)
-    zeros = emit.splat(builder, builder.trunc(zero, I32), 16)
+    rounding = emit.ByteRounding(builder, low, high, zero)
     whole = builder.icmp_signed("==", count, _const(COLUMNS))
-    mask = emit.low_mask(builder, count, 32)
-    for r in range(tall):
-        halves = []
-        for j in range(2):
-            value = builder.fmul(builder.sitofp(builder.load(accs[2 * r + j]), V16F32), scales[j])
-            clamped = emit.minimum(builder, emit.maximum(builder, value, lows), highs)
-            halves.append(builder.add(emit.round_to_int(builder, clamped), zeros))
-        both = emit.shuffle(builder, halves[0], halves[1], list(range(32)))
-        result = builder.trunc(both, emit.vector(I8, 32))
-        address = builder.add(emit.load(builder, builder.add(dst, _const(8 * r)), I64), offset)
-        with builder.if_else(whole) as (then, otherwise):
-            with then:
+    with builder.if_else(whole) as (then, otherwise):  # around all rows: a branch for each would cost more
+        with then:
+            _store_rows(builder, accs, tall, scales, rounding, dst, offset, None)
+        with otherwise:
+            _store_rows(builder, accs, tall, scales, rounding, dst, offset, emit.low_mask(builder, count, COLUMNS))
+
+
+def _store_rows(builder: Any, accs: list[Any], tall: int, scales: list[Any], rounding: Any, dst: Any, offset: Any,
+                mask: Any) -> None:  # fmt: skip
+    for first in range(0, tall, 2):
+        rows = [first, min(first + 1, tall - 1)]
+        values = [
+            builder.fmul(builder.sitofp(builder.load(accs[2 * r + j]), V16F32), scales[j]) for r in rows for j in range(2)
+        ]
+        octets = rounding.apply(values)
+        for place, r in enumerate(sorted(set(rows))):
+            result = emit.shuffle(builder, octets, octets, list(range(32 * place, 32 * place + 32)))
+            address = builder.add(emit.load(builder, builder.add(dst, _const(8 * r)), I64), offset)
+            if mask is None:
                 emit.store(builder, result, address)
-            with otherwise:
+            else:
                 emit.masked_store(builder, result, address, mask)
 
 
