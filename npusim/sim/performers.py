@@ -59,7 +59,7 @@ def _epilogue(i: Epilogue, memory: Memory, shape: tuple[int, ...]) -> dict[str, 
     if i.dst_type not in (DType.S32, DType.S64):
         multiplier = head.factor_a
         if i.per_channel:
-            multiplier = parameters.finite(memory.view(multipliers), "the multiplier array")
+            multiplier = parameters.multipliers(memory.view(multipliers))
     partial = None
     if i.accumulate:
         partial = memory.view(i.partial_region(int(np.prod(shape)))).reshape(shape)
@@ -165,7 +165,7 @@ def _requantize(i: Requantize, memory: Memory) -> None:
         return
     multiplier = p.factor_a
     if i.per_channel:
-        multiplier = parameters.finite(memory.view(i.multipliers()), "the multiplier array")
+        multiplier = parameters.multipliers(memory.view(i.multipliers()))
     kernels.requantize(src, dst, multiplier=multiplier, src_zero=p.zero_a, **_result(p))
 
 
