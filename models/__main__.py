@@ -18,7 +18,7 @@ from .quantize import FORMATS, quantize, require_format
 from .recipe import build, find, recipes
 
 EXIT_ERROR = 2
-OPTIONS = ("--output", "--quantize", "--seed", "--opset", "--input_shape", "--keep_bn", "--help")
+CHECKPOINT = "microsoft/swin-tiny-patch4-window7-224"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
         option = unknown[0].partition("=")[0]
-        parser.error(f"no option is called {option!r}{nearest(option, OPTIONS)}")
+        options = [word for action in parser._actions for word in action.option_strings]
+        parser.error(f"no option is called {option!r}{nearest(option, options)}")
     try:
         if arguments.model == "list":
             _list()
@@ -56,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--opset", type=int, default=17, help="of the model, 11 to 24 (default: 17)")
     parser.add_argument("--input_shape", type=_shape, metavar="N,C,H,W", help="instead of the recipe's own")
     parser.add_argument("--keep_bn", action="store_true", help="leave batch normalisation unfolded")
+    pretrained = parser.add_argument_group("pretrained weights, which need torch and transformers")
+    pretrained.add_argument("--pretrained", metavar="CHECKPOINT", help=f"folder or name, such as {CHECKPOINT}")
+    pretrained.add_argument("--download", action="store_true", help="fetch a checkpoint that is not in the cache")
+    pretrained.add_argument("--labels", type=Path, help="file to write the names of the classes to, one a line")
     return parser
 
 
@@ -74,20 +79,9 @@ def _list() -> None:
 
 
 def _write(arguments: argparse.Namespace) -> None:
-    words = [word.partition("=") for word in arguments.parameters]
-    for key, equals, _ in words:
-        if not equals:
-            raise ModelError(f"{key!r} is no parameter: write key=value")
     if arguments.quantize:
         require_format(arguments.quantize)
-    model = build(
-        arguments.model,
-        seed=arguments.seed,
-        opset=arguments.opset,
-        input_shape=arguments.input_shape,
-        fold_bn=not arguments.keep_bn,
-        **{key: value for key, _, value in words},
-    )
+    model = _pretrained(arguments) if arguments.pretrained else _seeded(arguments)
     parameters, multiplications = count.parameters(model), count.macs(model)
     if arguments.quantize:
         model = quantize(model, arguments.quantize, seed=arguments.seed)
@@ -96,6 +90,34 @@ def _write(arguments: argparse.Namespace) -> None:
     size = output.stat().st_size
     counts = f"{parameters / 1e6:.2f} M parameters, {multiplications / 1e9:.3f} GMAC"
     print(f"{output}: {len(model.graph.node)} nodes, {counts}, {size / 1e6:.1f} MB")
+
+
+def _seeded(arguments: argparse.Namespace) -> onnx.ModelProto:
+    words = [word.partition("=") for word in arguments.parameters]
+    for key, equals, _ in words:
+        if not equals:
+            raise ModelError(f"{key!r} is no parameter: write key=value")
+    return build(
+        arguments.model,
+        seed=arguments.seed,
+        opset=arguments.opset,
+        input_shape=arguments.input_shape,
+        fold_bn=not arguments.keep_bn,
+        **{key: value for key, _, value in words},
+    )
+
+
+def _pretrained(arguments: argparse.Namespace) -> onnx.ModelProto:
+    from .pretrained import export, load
+
+    if not find(arguments.model).name.startswith("swin"):
+        raise ModelError(f"--pretrained knows swin models only, not {arguments.model}")
+    if arguments.parameters or arguments.input_shape:
+        raise ModelError("--pretrained takes shape and parameters from the checkpoint")
+    weights, config = load(arguments.pretrained, download=arguments.download)
+    if arguments.labels:
+        arguments.labels.write_text("".join(f"{config.id2label[at]}\n" for at in range(config.num_labels)))
+    return export(weights, config, name=arguments.model, opset=arguments.opset)
 
 
 if __name__ == "__main__":

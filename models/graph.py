@@ -50,6 +50,7 @@ class Network:
             one layer leaves the weights of the others alone.
         opset: version of the default operator set; layers write what it offers.
         fold_bn: whether batch normalisation is folded into the convolution before it, as exporters do in eval mode.
+        weights: values by parameter name, to use instead of drawing them; what is missing is drawn, and added.
         parameters: how many learned numbers were drawn, by name. What is folded or expanded afterwards (batch
             normalisation, relative position bias) changes the initialisers, not this count.
 
@@ -63,11 +64,20 @@ class Network:
     ['/head/Add']
     """
 
-    def __init__(self, name: str, *, seed: int = 0, opset: int = 17, fold_bn: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        seed: int = 0,
+        opset: int = 17,
+        fold_bn: bool = True,
+        weights: dict[str, Array] | None = None,
+    ) -> None:
         self.name = name
         self.seed = seed
         self.opset = opset
         self.fold_bn = fold_bn
+        self.weights = weights
         self.parameters: dict[str, int] = {}
         self._scopes: list[str] = []
         self._nodes: list[onnx.NodeProto] = []
@@ -105,8 +115,14 @@ class Network:
         path = self.path(name)
         if path in self.parameters:
             raise ValueError(f"{self.name}: parameter {path} exists already")
-        stream = np.random.Generator(np.random.PCG64([self.seed, zlib.crc32(path.encode())]))
-        values = np.asarray(draw(stream, tuple(shape)), dtype=np.float32)
+        values = None if self.weights is None else self.weights.get(path)
+        if values is None:
+            stream = np.random.Generator(np.random.PCG64([self.seed, zlib.crc32(path.encode())]))
+            values = np.asarray(draw(stream, tuple(shape)), dtype=np.float32)
+            if self.weights is not None:
+                self.weights[path] = values
+        if values.shape != tuple(shape):
+            raise ValueError(f"{self.name}: parameter {path} has shape {values.shape}, but {tuple(shape)} is needed")
         self.parameters[path] = values.size
         return values
 

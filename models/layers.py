@@ -134,7 +134,7 @@ def conv_bn(
         gamma = net.parameter("weight", (channels,), uniform(0.7, 1.2))
         beta = net.parameter("bias", (channels,), normal(0.1))
         mean = _statistic(net, "running_mean", channels, normal(0.1))
-        mean += np.float32(input_mean) * weight.sum(axis=(1, 2, 3))
+        mean = mean + np.float32(input_mean) * weight.sum(axis=(1, 2, 3))
         variance = _statistic(net, "running_var", channels, uniform(0.75, 1.25))
     if net.fold_bn:
         scale = (gamma / np.sqrt(variance + np.float32(eps))).astype(np.float32)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,13 +56,20 @@ def require_format(name: str) -> None:
         raise ModelError(f"no quantised format is called {name!r}{hint}")
 
 
-def quantize(model: onnx.ModelProto, format_: str = "u8s8", *, seed: int = 0) -> onnx.ModelProto:
+def quantize(
+    model: onnx.ModelProto,
+    format_: str = "u8s8",
+    *,
+    seed: int = 0,
+    calibration: Iterable[npt.NDArray[np.float32]] | None = None,
+) -> onnx.ModelProto:
     """A quantised copy of a float model.
 
     Args:
         model: with float32 inputs of static shape.
         format_: one of ``FORMATS``.
         seed: of the calibration images.
+        calibration: inputs to use instead of ``images``, one batch each.
 
     Raises:
         ModelError: the format is unknown, or onnxruntime is not installed.
@@ -73,13 +80,17 @@ def quantize(model: onnx.ModelProto, format_: str = "u8s8", *, seed: int = 0) ->
     except ImportError as error:
         raise ModelError("--quantize needs onnxruntime, which is not installed") from error
 
+    value = model.graph.input[0]
+    if calibration is None:
+        shape = tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
+        calibration = images(shape, seed=seed, count=CALIBRATION_IMAGES)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "quantized.onnx"
         quantization.quantize_static(
             # the quantiser changes the model it is given
             onnx.ModelProto.FromString(model.SerializeToString()),
             path,
-            _Calibration(model, seed),
+            _Calibration(value.name, calibration),
             quant_format=quantization.QuantFormat[FORMATS[format_]],
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
@@ -93,10 +104,8 @@ def quantize(model: onnx.ModelProto, format_: str = "u8s8", *, seed: int = 0) ->
 class _Calibration:
     """The images, one by one: what ``quantize_static`` expects of a CalibrationDataReader."""
 
-    def __init__(self, model: onnx.ModelProto, seed: int) -> None:
-        value = model.graph.input[0]
-        shape = tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
-        self._batches = ({value.name: image} for image in images(shape, seed=seed, count=CALIBRATION_IMAGES))
+    def __init__(self, name: str, batches: Iterable[npt.NDArray[np.float32]]) -> None:
+        self._batches = ({name: batch} for batch in batches)
 
     def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
         return next(self._batches, None)

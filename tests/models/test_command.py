@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 import models
-from models.__main__ import OPTIONS, _parser, main
+from models.__main__ import main
 
 
 def test_list_names_every_recipe_with_its_parameters(capsys):
@@ -48,6 +48,8 @@ def test_quantised_file_with_another_input_shape(tmp_path):
         (["resnet18", "--opset", "9"], "resnet18: parameter 'opset' is 9, but recipes write opset 11 to 24"),
         (["resnet18", "--seed", "-1"], "must not be negative"),
         (["resnet18", "--input_shape", "3,224,224"], "must be 4 positive numbers like (1, 3, 224, 224)"),
+        (["resnet18", "--pretrained", "somewhere"], "--pretrained knows swin models only, not resnet18"),
+        (["swin_t", "classes=2", "--pretrained", "somewhere"], "takes shape and parameters from the checkpoint"),
         (["vgg16", "--input_shape", "1,3,200,200"], "avgpool: sides 6 and 6 are no multiples of 7"),
         (["yolov8n", "--input_shape", "1,3,100,100"], "Concat does not take inputs of shapes"),
     ],
@@ -80,8 +82,3 @@ def test_a_wrong_option_ends_with_the_usage(words, message, capsys):
 def test_a_folder_that_is_not_there(tmp_path, capsys):
     assert main(["conv_stack", "channels=4", "size=4", "-o", str(tmp_path / "missing" / "stack.onnx")]) == 2
     assert "No such file or directory" in capsys.readouterr().err
-
-
-def test_suggested_options_are_those_of_the_parser():
-    known = {word for action in _parser()._actions for word in action.option_strings if word.startswith("--")}
-    assert set(OPTIONS) == known
