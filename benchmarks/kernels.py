@@ -62,10 +62,10 @@ class Row:
 
 
 @intrinsic
-def _vnni_loop(typingctx, rounds, seed):  # type: ignore[no-untyped-def]
+def _vnni_loop(typingctx, rounds, seed):  # noqa: ARG001
     """24 independent ``vpdpbusd`` a round, registers only."""
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ARG001
         accs = [cgutils.alloca_once(builder, emit.V16I32) for _ in range(24)]
         operand = emit.splat(builder, builder.trunc(args[1], emit.I32), 16)
         for acc in accs:
@@ -82,7 +82,7 @@ def _vnni_loop(typingctx, rounds, seed):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _peak(rounds, seed):  # type: ignore[no-untyped-def]
+def _peak(rounds, seed):
     return _vnni_loop(rounds, seed)
 
 
@@ -119,8 +119,9 @@ def _integers(rng: np.random.Generator, dtype: Any, *shape: int) -> Array:
 
 
 SWIN_T_MATMULS = [
-    (3136, 96, 288), (3136, 96, 96), (3136, 96, 384), (3136, 384, 96), (784, 384, 192), (784, 192, 576), (784, 192, 192),
-    (784, 192, 768), (784, 768, 192), (196, 768, 384), (196, 384, 1152), (196, 384, 384), (196, 384, 1536),
+    (3136, 96, 288), (3136, 96, 96), (3136, 96, 384), (3136, 384, 96), (784, 384, 192), (784, 192, 576),
+    (784, 192, 192), (784, 192, 768), (784, 768, 192), (196, 768, 384), (196, 384, 1152),
+    (196, 384, 384), (196, 384, 1536),
     (196, 1536, 384), (49, 1536, 768), (49, 768, 2304), (49, 768, 768), (49, 768, 3072), (49, 3072, 768),
 ]  # fmt: skip
 SWIN_T_ATTENTION = [(192, 49, 32, 49), (96, 49, 32, 49), (48, 49, 32, 49), (24, 49, 32, 49)]
@@ -145,20 +146,21 @@ def matmul_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
             b = _integers(rng, np.uint8, batch, 1, depth, width)
             stored = np.ascontiguousarray(b.swapaxes(2, 3)) if layout == "transposed" else b
 
-            def ours(a=a, b=stored, dst=dst, layout=layout) -> None:
+            def both_live(a=a, b=stored, dst=dst, layout=layout) -> None:
                 kernels.matmul(a, b, dst, b_layout=layout, a_zero=128, multiplier=4e-4, dst_zero=128)
 
             # onnxruntime has no transposed product: its operand is transposed beforehand, at no cost to it.
             theirs = peers.matmul(a, b, dst, threads, live=True)
             yield Case(kernel="matmul", shape=f"{batch}x{m}x{depth}x{width} {layout}",
-                       operations=2 * batch * m * depth * width, ours=ours, peer="QLinearMatMul, live",
+                       operations=2 * batch * m * depth * width, ours=both_live, peer="QLinearMatMul, live",
                        theirs=theirs)  # fmt: skip
 
 
 CONVOLUTIONS = [
     ("conv", 56, 64, 64, 3, 1), ("conv", 28, 128, 128, 3, 1), ("conv", 14, 256, 256, 3, 1), ("conv", 7, 512, 512, 3, 1),
-    ("conv", 56, 128, 128, 3, 2), ("conv", 56, 64, 256, 1, 1), ("conv", 28, 512, 128, 1, 1), ("conv", 14, 256, 1024, 1, 1),
-    ("conv", 7, 2048, 512, 1, 1), ("patch_embed", 224, 3, 96, 4, 4), ("stem", 224, 3, 64, 7, 2),
+    ("conv", 56, 128, 128, 3, 2), ("conv", 56, 64, 256, 1, 1), ("conv", 28, 512, 128, 1, 1),
+    ("conv", 14, 256, 1024, 1, 1), ("conv", 7, 2048, 512, 1, 1),
+    ("patch_embed", 224, 3, 96, 4, 4), ("stem", 224, 3, 64, 7, 2),
 ]  # fmt: skip
 DEPTHWISE = [(112, 32, 3, 1), (112, 96, 3, 2), (56, 144, 3, 1), (28, 192, 3, 1), (14, 576, 3, 1), (7, 960, 3, 1),
              (56, 96, 7, 1)]  # fmt: skip
@@ -230,7 +232,11 @@ def row_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
         yield Case(kernel="softmax", shape=f"{rows}x{n}", operations=src.size, ours=softmax, theirs=theirs,
                    peer="Q/DQ Softmax", multiplies=False)  # fmt: skip
     for rows, n in ((3136, 384), (196, 1536)):
-        src, dst, table = _integers(rng, np.uint8, rows, n), np.empty((rows, n), np.uint8), _integers(rng, np.uint8, 256)
+        src, dst, table = (
+            _integers(rng, np.uint8, rows, n),
+            np.empty((rows, n), np.uint8),
+            _integers(rng, np.uint8, 256),
+        )
 
         def gelu(src=src, dst=dst, table=table) -> None:
             kernels.lookup(src, table, dst)
@@ -309,7 +315,7 @@ def main() -> None:
     parser.add_argument("--only", choices=FAMILIES, action="append", help="this family; may be given several times")
     parser.add_argument("--json", type=Path, help="file to write")
     arguments = parser.parse_args()
-    getattr(kernels, "set_threads", print)(arguments.threads)
+    kernels.set_threads(arguments.threads)
     rng, rows = np.random.default_rng(0), []
     print(f"{'kernel':13}{'shape':36}{'us':>9}{'Gop/s':>8}{'peak':>7}{'ratio':>7}  peer")
     for family in arguments.only or FAMILIES:

@@ -33,7 +33,7 @@ class Graph:
     def constant(self, value: Any) -> str:
         """Add an initialiser and return its name."""
         name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(numpy_helper.from_array(np.array(value, order="C"), name))  # keeps scalars scalar
         return name
 
     def node(self, operator: str, inputs: Sequence[str], *, domain: str = "", **attributes: Any) -> str:
@@ -118,7 +118,8 @@ def add(a: Array, b: Array, dst: Array, threads: int) -> Callable[[], None]:
     """QLinearAdd."""
     g = Graph()
     operands = [*g.quantized("a", 0.02, np.uint8(128)), *g.quantized("b", 0.03, np.uint8(120))]
-    out = g.node("QLinearAdd", [*operands, *g.quantized("", 0.04, np.uint8(128))[1:]], domain=MICROSOFT)
+    scale, zero = g.constant(np.float32(0.04)), g.constant(np.uint8(128))
+    out = g.node("QLinearAdd", [*operands, scale, zero], domain=MICROSOFT)
     return g.session({"a": a, "b": b}, out, dst, threads)
 
 

@@ -13,6 +13,7 @@ from .normalize import layer_norm, rms_norm, softmax
 from .pool import average_pool, global_average_pool, max_pool
 from .reduce import arg_reduce, reduce, resize
 from .rescale import dequantize, quantize, requantize, rescale
+from .threads import set_threads
 from .tier import Tier, active, available, forced
 from .warmup import warmup
 
@@ -20,5 +21,6 @@ __all__ = [
     "Tier", "active", "add", "arg_reduce", "available", "average_pool", "conv", "conv_transpose", "copy", "depthwise",
     "dequantize", "div", "elementwise", "forced", "gather", "global_average_pool", "layer_norm", "lookup", "matmul",
     "max_pool", "maximum", "minimum", "mul", "quantize", "reduce", "requantize", "rescale", "resize", "rms_norm",
+    "set_threads",
     "softmax", "sub", "warmup",
 ]  # fmt: skip

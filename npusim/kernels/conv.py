@@ -12,23 +12,24 @@ import numpy as np
 
 from . import tier
 from .operands import (
-    BYTE_TYPES,
-    MODES,
     SIGNED,
     Array,
+    accumulation,
     bias_array,
     finish,
     fits,
     integer_matmul,
     limits,
     multiplier_array,
+    require_contiguous_axis,
     workspace,
     zero_array,
 )  # fmt: skip
+from .threads import split
 
 _NO_PARTIAL = np.empty((0, 0, 0), np.int32)
 
-Pair = tuple[int, int]
+Pair = tuple[int, ...]
 Geometry = tuple[int, ...]
 """Kernel, stride, dilation (rows, columns each), pad above and left, groups, transposed."""
 
@@ -134,14 +135,16 @@ def _convolve(src: Array, weights: Array, dst: Array, geometry: Geometry, src_ze
                dst_zero, low, high, wide)  # fmt: skip
         return
     portable = chosen is tier.Tier.PORTABLE
-    room = workspace(8192 + blocks * (512 + (steps * 256 if portable else 0)) + 32 * (k + 192))
+    size = 8192 + blocks * (512 + (steps * 256 if portable else 0)) + 32 * (k + 192)
     signs = SIGNED[src.dtype] + 2 * SIGNED[weights.dtype]
     compiled = _portable() if portable else _vnni()
-    tiles = -(-out_h * out_w // compiled.MAX_ROWS)
-    compiled.conv(
-        src.view(np.uint8), blocked.view(np.uint8), dst.view(np.uint8), _NO_PARTIAL if partial is None else partial,
-        geometry, signs, src_zero, zeros, bias_, multipliers, mode, dst_zero, low, high, room, 0, tiles,
-    )  # fmt: skip
+    views = (src.view(np.uint8), blocked.view(np.uint8), dst.view(np.uint8))
+
+    def run(begin: int, end: int) -> None:
+        compiled.conv(*views, _NO_PARTIAL if partial is None else partial, geometry, signs, src_zero, zeros, bias_,
+                      multipliers, mode, dst_zero, low, high, workspace(size), begin, end)  # fmt: skip
+
+    split(run, -(-out_h * out_w // compiled.MAX_ROWS), 2 * out_h * out_w * out_channels * k)
 
 
 def check(src: Array, weights: Array, dst: Array, partial: Array | None, kernel: Pair, stride: Pair, dilation: Pair,
@@ -150,23 +153,8 @@ def check(src: Array, weights: Array, dst: Array, partial: Array | None, kernel:
     """Types, strides and parameter arrays of any convolution."""
     if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1:
         raise ValueError(f"kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1")
-    mode = MODES.get(dst.dtype)
-    if mode is None:
-        raise ValueError(f"dst is {dst.dtype}; wanted 8 or 16 bits, int32 or int64")
-    if src.dtype in BYTE_TYPES and weights.dtype in BYTE_TYPES:
-        wide = False
-    elif src.dtype in SIGNED and weights.dtype in SIGNED:
-        wide = True
-    else:
-        raise ValueError(f"operands are {src.dtype} and {weights.dtype}; wanted 8- or 16-bit integers")
-    accumulator = np.int64 if wide else np.int32
-    if (mode >= 2 and dst.dtype != accumulator) or (partial is not None and partial.dtype != accumulator):
-        raise ValueError(f"accumulators of {src.dtype} by {weights.dtype} are {np.dtype(accumulator)}")
-    if partial is not None and partial.shape != dst.shape:
-        raise ValueError(f"partial {partial.shape} is not of dst's shape {dst.shape}")
-    for name, array in (("src", src), ("dst", dst)):
-        if array.strides[2] != array.itemsize and array.shape[2] > 1:
-            raise ValueError(f"channels of {name} are not contiguous")
+    mode, wide = accumulation(src, weights, dst, partial)
+    require_contiguous_axis(src=src, dst=dst)
     if not weights.flags.c_contiguous:
         raise ValueError("weights are not contiguous")
     channels = dst.shape[2]
@@ -205,7 +193,8 @@ def taps(image: Array, out_size: Pair, kernel: Pair, stride: Pair, dilation: Pai
 
 
 def _numpy(src: Array, blocked: Array, dst: Array, geometry: Geometry, src_zero: int, zeros: Array, bias: Array,
-           partial: Array | None, multipliers: Array, dst_zero: int, low: int, high: int, wide: bool) -> None:  # fmt: skip
+           partial: Array | None, multipliers: Array, dst_zero: int, low: int, high: int,
+           wide: bool) -> None:  # fmt: skip
     out_h, out_w, out_channels = dst.shape
     kernel, groups = geometry[:2], geometry[8]
     n, in_group = out_channels // groups, src.shape[2] // groups

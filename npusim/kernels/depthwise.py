@@ -13,6 +13,7 @@ import numpy as np
 from . import tier
 from .conv import Pair, check, taps
 from .operands import KINDS, Array, finish, fits, workspace
+from .threads import split
 
 _NO_PARTIAL = np.empty((0, 0, 0), np.uint8)
 
@@ -73,10 +74,14 @@ def depthwise(
             + slots * (columns * pitch + 64)
         )
         flip = 128 if src.dtype == np.int8 else 0
-        _vnni().depthwise(
-            src.view(np.uint8), weights.reshape(-1).view(np.uint8), dst.view(np.uint8), geometry, flip,
-            src_zero + flip, bias_, multipliers, dst_zero, low, high, workspace(size + 256), 0, out_h,
-        )  # fmt: skip
+        views = (src.view(np.uint8), weights.reshape(-1).view(np.uint8), dst.view(np.uint8))
+
+        def run(begin: int, end: int) -> None:
+            _vnni().depthwise(*views, geometry, flip, src_zero + flip, bias_, multipliers, dst_zero, low, high,
+                              workspace(size + 256), begin, end)  # fmt: skip
+
+        # A step multiplies a quarter as fast as in a matrix product.
+        split(run, out_h, 8 * dst.size * kernel[0] * kernel[1])
         return
     room = workspace(12 * channels + 4 * channels * kernel[0] * kernel[1] + 64)
     _portable().depthwise(

@@ -13,7 +13,7 @@ import numpy as np
 from isa import law
 
 from . import tier
-from .operands import KINDS, Array, limits
+from .operands import KINDS, Array, limits, require_contiguous_axis
 
 _OPERATIONS = {"add": 0, "mul": 1, "sub": 2, "div": 3, "min": 4, "max": 5}
 _FUNCTIONS = {
@@ -86,18 +86,7 @@ def elementwise(
     code = _OPERATIONS.get(operation)
     if code is None:
         raise ValueError(f"operation {operation!r}; allowed: {', '.join(_OPERATIONS)}")
-    for name, array in (("a", a), ("b", b), ("dst", dst)):
-        if array.dtype not in KINDS or array.ndim > 4:
-            raise ValueError(f"{name} is {array.dtype}{list(array.shape)}; wanted 8- or 16-bit integers of <= 4 axes")
-    a, b, dst = (x if x.ndim == 4 else x[(None,) * (4 - x.ndim)] for x in (a, b, dst))
-    for name, array in (("a", a), ("b", b)):
-        for axis in range(4):
-            if array.shape[axis] != dst.shape[axis] and array.shape[axis] != 1:
-                raise ValueError(f"{name} {array.shape} does not broadcast to dst {dst.shape}")
-        if array.strides[3] != array.itemsize and array.shape[3] > 1:
-            raise ValueError(f"the last axis of {name} is not contiguous")
-    if dst.strides[3] != dst.itemsize and dst.shape[3] > 1:
-        raise ValueError("the last axis of dst is not contiguous")
+    a, b, dst = _four_axes(a, b, dst)
     low, high = limits(dst.dtype, low, high)
     if dst.size == 0:
         return
@@ -123,6 +112,19 @@ def elementwise(
     _compiled().through_reals(
         a.view(np.uint8), b.view(np.uint8), dst.view(np.uint8), code, integers, (a_scale, b_scale, dst_scale)
     )
+
+
+def _four_axes(a: Array, b: Array, dst: Array) -> tuple[Array, Array, Array]:
+    """The operands with missing axes in front, refused if they do not fit."""
+    for name, array in (("a", a), ("b", b), ("dst", dst)):
+        if array.dtype not in KINDS or array.ndim > 4:
+            raise ValueError(f"{name} is {array.dtype}{list(array.shape)}; wanted 8- or 16-bit integers of <= 4 axes")
+    a, b, dst = (x if x.ndim == 4 else x[(None,) * (4 - x.ndim)] for x in (a, b, dst))
+    for name, array in (("a", a), ("b", b)):
+        if any(mine not in (1, whole) for mine, whole in zip(array.shape, dst.shape, strict=True)):
+            raise ValueError(f"{name} {array.shape} does not broadcast to dst {dst.shape}")
+    require_contiguous_axis(a=a, b=b, dst=dst)
+    return a, b, dst
 
 
 @lru_cache(maxsize=4096)

@@ -12,19 +12,20 @@ import numpy as np
 
 from . import tier
 from .operands import (
-    BYTE_TYPES,
-    MODES,
     SIGNED,
     Array,
+    accumulation,
     bias_array,
     finish,
     fits,
     integer_matmul,
     limits,
     multiplier_array,
+    require_contiguous_axis,
     workspace,
     zero_array,
 )  # fmt: skip
+from .threads import split
 
 LAYOUTS = {"row_major": 0, "transposed": 1, "blocked": 2}
 _NO_PARTIAL = np.empty((0, 0, 0, 0), np.int32)
@@ -51,7 +52,8 @@ def matmul(
     Args:
         a: [b0, b1, m, k] integers, or [b0, b1, k, m] where ``a_transposed``. Leading axes may be missing.
         b: ``row_major`` [b0, b1, k, n], ``transposed`` [b0, b1, n, k], or ``blocked``
-            [b0, b1, ceil(n/32), ceil(k/4), 32, 4], dense from the third axis on and of any shape there. Batch axes may have stride 0.
+            [b0, b1, ceil(n/32), ceil(k/4), 32, 4], dense from the third axis on, of any shape there. Batch axes
+            may have stride 0.
         dst: [b0, b1, m, n]: 8 or 16 bits, or int32 (int64 where an operand has 16 bits) for raw accumulators.
         a_zero: zero point of ``a``.
         b_zero: zero point of ``b``, or int32[n].
@@ -74,39 +76,11 @@ def matmul(
         k, rows = a.shape[2:]
     else:
         rows, k = a.shape[2:]
-    if b_layout == "row_major":
-        b_fits = b.shape == (outer, inner, k, n)
-    elif b_layout == "transposed":
-        b_fits = b.shape == (outer, inner, n, k)
-    elif b_layout == "blocked":
-        b_fits = b.shape[:2] == (outer, inner) and b[:1, :1].size in (0, -(-n // 32) * -(-k // 4) * 128)
-        b_fits = b_fits and (b.size == 0 or b[0, 0].flags.c_contiguous)
-    else:
-        raise ValueError(f"b_layout {b_layout!r}; allowed: {', '.join(LAYOUTS)}")
-    if rows != m or not b_fits or a.shape[:2] != (outer, inner):
-        raise ValueError(f"shapes do not fit: a {a.shape}, b {b.shape} {b_layout}, dst {dst.shape}")
-    mode = MODES.get(dst.dtype)
-    if mode is None:
-        raise ValueError(f"dst is {dst.dtype}; wanted 8 or 16 bits, int32 or int64")
+    _require_shapes(a, b, dst, b_layout, rows, k)
+    mode, wide = accumulation(a, b, dst, partial)
     bias_, zeros = bias_array(bias, n), zero_array(b_zero, n)
     multipliers = multiplier_array(multiplier, n, mode >= 2)
     low, high = limits(dst.dtype, low, high)
-    if partial is not None and partial.shape != dst.shape:
-        raise ValueError(f"partial {partial.shape} is not of dst's shape {dst.shape}")
-    if a.dtype in BYTE_TYPES and b.dtype in BYTE_TYPES:
-        wide = False
-    elif a.dtype in SIGNED and b.dtype in SIGNED:
-        wide = True
-    else:
-        raise ValueError(f"operands are {a.dtype} and {b.dtype}; wanted 8- or 16-bit integers")
-    accumulator = np.int64 if wide else np.int32
-    if (mode >= 2 and dst.dtype != accumulator) or (partial is not None and partial.dtype != accumulator):
-        raise ValueError(f"accumulators of {a.dtype} by {b.dtype} are {np.dtype(accumulator)}")
-    if not (a.strides[3] == a.itemsize and b.strides[-1] == b.itemsize and dst.strides[3] == dst.itemsize):
-        if dst.size and k:
-            a, b = _dense(a), _dense(b)
-            if dst.strides[3] != dst.itemsize and n > 1:
-                raise ValueError("the last axis of dst is not contiguous")
     if dst.size == 0:
         return
     chosen = tier.active()
@@ -119,14 +93,16 @@ def matmul(
         b = b.reshape(outer, inner, 1, -1)
     blocks, steps = (n + 31) // 32, (k + 3) // 4
     portable = chosen is tier.Tier.PORTABLE
-    room = workspace(8192 + blocks * (512 + 256 * steps) + 32 * (k + 192))
+    size = 8192 + blocks * (512 + 256 * steps) + 32 * (k + 192)
     signs = SIGNED[a.dtype] + 2 * SIGNED[b.dtype]
     compiled = _portable() if portable else _vnni()
-    tiles = outer * inner * -(-m // compiled.MAX_ROWS)
-    compiled.matmul(
-        a.view(np.uint8), b.view(np.uint8), dst.view(np.uint8), _NO_PARTIAL if partial is None else partial,
-        a_transposed, layout, signs, a_zero, zeros, bias_, multipliers, mode, dst_zero, low, high, room, 0, tiles,
-    )  # fmt: skip
+    arrays = (a.view(np.uint8), b.view(np.uint8), dst.view(np.uint8), _NO_PARTIAL if partial is None else partial)
+
+    def run(begin: int, end: int) -> None:
+        compiled.matmul(*arrays, a_transposed, layout, signs, a_zero, zeros, bias_, multipliers, mode, dst_zero, low,
+                        high, workspace(size), begin, end)  # fmt: skip
+
+    split(run, outer * inner * -(-m // compiled.MAX_ROWS), 2 * outer * inner * m * n * k)
 
 
 @cache
@@ -143,8 +119,22 @@ def _portable() -> Any:
     return matrix_portable
 
 
-def _dense(array: Array) -> Array:
-    return array if array.strides[-1] == array.itemsize else np.ascontiguousarray(array)
+def _require_shapes(a: Array, b: Array, dst: Array, b_layout: str, rows: int, k: int) -> None:
+    """Refuse operands of four axes whose shapes or strides do not fit."""
+    outer, inner, m, n = dst.shape
+    if b_layout == "row_major":
+        b_fits = b.shape == (outer, inner, k, n)
+    elif b_layout == "transposed":
+        b_fits = b.shape == (outer, inner, n, k)
+    elif b_layout == "blocked":
+        b_fits = b.shape[:2] == (outer, inner) and b[:1, :1].size in (0, -(-n // 32) * -(-k // 4) * 128)
+        if b.size and not b[0, 0].flags.c_contiguous:
+            raise ValueError("the blocks of b are not dense")
+    else:
+        raise ValueError(f"b_layout {b_layout!r}; allowed: {', '.join(LAYOUTS)}")
+    if rows != m or not b_fits or a.shape[:2] != (outer, inner):
+        raise ValueError(f"shapes do not fit: a {a.shape}, b {b.shape} {b_layout}, dst {dst.shape}")
+    require_contiguous_axis(a=a, b=b, dst=dst)
 
 
 def _four_axes(a: Array, b: Array, dst: Array, partial: Array | None, b_layout: str) -> tuple[Any, ...]:

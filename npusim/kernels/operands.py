@@ -14,9 +14,6 @@ from isa import law
 
 Array = np.ndarray[Any, Any]
 
-BYTE_TYPES = (np.dtype(np.int8), np.dtype(np.uint8))
-SHORT_TYPES = (np.dtype(np.int16), np.dtype(np.uint16))
-
 MODES = {
     np.dtype(np.int8): 0, np.dtype(np.uint8): 0, np.dtype(np.int16): 1, np.dtype(np.uint16): 1,
     np.dtype(np.int32): 2, np.dtype(np.int64): 3,
@@ -31,7 +28,7 @@ KINDS = {np.dtype(np.uint8): 0, np.dtype(np.int8): 1, np.dtype(np.uint16): 2, np
 ALL_KINDS = {**KINDS, np.dtype(np.int32): 4, np.dtype(np.int64): 5}
 """``KINDS`` and the accumulator types."""
 
-LIMITS = {dtype: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) for dtype in MODES}
+LIMITS = {dtype: (int(np.iinfo(str(dtype)).min), int(np.iinfo(str(dtype)).max)) for dtype in ALL_KINDS}
 
 _NO_BIAS = np.empty(0, np.int32)
 _ZERO = np.zeros(1, np.int32)
@@ -78,7 +75,44 @@ def fits(src: Array, zero: int, weight_zeros: Array, dst_zero: int) -> bool:
     The source's is a value of its type; those of the weights and of the destination leave room in 16 bits.
     """
     smallest, largest = LIMITS[src.dtype]
-    return smallest <= zero <= largest and abs(dst_zero) < 1 << 14 and (weight_zeros is _ZERO or bool(np.abs(weight_zeros).max() < 1 << 14))
+    return (
+        smallest <= zero <= largest
+        and abs(dst_zero) < 1 << 14
+        and (weight_zeros is _ZERO or bool(np.abs(weight_zeros).max() < 1 << 14))
+    )
+
+
+def accumulation(a: Array, b: Array, dst: Array, partial: Array | None) -> tuple[int, bool]:
+    """How products of ``a`` and ``b`` are accumulated and delivered: the destination's mode, and whether in 64 bits.
+
+    Raises:
+        ValueError: if the types do not fit together, or the partial accumulators are not dst's shape.
+    """
+    mode = MODES.get(dst.dtype)
+    if mode is None:
+        raise ValueError(f"dst is {dst.dtype}; wanted 8 or 16 bits, int32 or int64")
+    if a.dtype not in SIGNED or b.dtype not in SIGNED:
+        raise ValueError(f"operands are {a.dtype} and {b.dtype}; wanted 8- or 16-bit integers")
+    wide = a.itemsize > 1 or b.itemsize > 1
+    accumulator = np.int64 if wide else np.int32
+    if (mode >= 2 and dst.dtype != accumulator) or (partial is not None and partial.dtype != accumulator):
+        raise ValueError(f"accumulators of {a.dtype} by {b.dtype} are {np.dtype(accumulator)}")
+    if partial is not None:
+        if partial.shape != dst.shape:
+            raise ValueError(f"partial {partial.shape} is not of dst's shape {dst.shape}")
+        require_contiguous_axis(partial=partial)
+    return mode, wide
+
+
+def require_contiguous_axis(**arrays: Array) -> None:
+    """Refuse arrays whose last axis has gaps.
+
+    Raises:
+        ValueError: naming the array.
+    """
+    for name, array in arrays.items():
+        if array.strides[-1] != array.itemsize and array.shape[-1] > 1 and array.size:
+            raise ValueError(f"the last axis of {name} is not contiguous")
 
 
 def limits(dtype: Any, low: int | None, high: int | None) -> tuple[int, int]:
@@ -145,7 +179,6 @@ def require_images(src: Array, dst: Array, kernel: Any, stride: Any, dilation: A
     for name, array in (("src", src), ("dst", dst)):
         if array.ndim != 3 or array.dtype not in KINDS:
             raise ValueError(f"{name} is {array.dtype}{list(array.shape)}; wanted 8- or 16-bit integers of three axes")
-        if array.strides[2] != array.itemsize and array.shape[2] > 1:
-            raise ValueError(f"the last axis of {name} is not contiguous")
+    require_contiguous_axis(src=src, dst=dst)
     if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1:
         raise ValueError(f"kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1")

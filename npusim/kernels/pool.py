@@ -88,10 +88,10 @@ def average_pool(
         counts = taps(counted, *window, (0, 0), 0).sum(axis=(2, 3))
         real = taps(law.dequantize(src, src_scale, src_zero), *window, pad, 0)
         narrow = src.itemsize == dst.itemsize == 1
-        total = np.zeros(dst.shape, np.float32 if narrow else np.float64)
+        total: Array = np.zeros(dst.shape, np.float32 if narrow else np.float64)
         for i in range(kernel[0]):
             for j in range(kernel[1]):
-                total += real[:, :, i, j]
+                total = total + real[:, :, i, j]
         if narrow:
             dst[...] = law.average(total, counts, dst_scale, dst_zero, low, high)
         else:

@@ -54,7 +54,7 @@ def reduce(
         return
     src_scale, dst_scale = np.float32(src_scale), np.float32(dst_scale)
     if tier.active() is tier.Tier.NUMPY:
-        real = np.float64(law.dequantize(src, src_scale, src_zero))
+        real = law.dequantize(src, src_scale, src_zero).astype(np.float64)
         total = real[:, 0]
         for index in range(1, src.shape[1]):
             total = _STEPS[operation](total, real[:, index])
@@ -144,7 +144,7 @@ def resize(
     if tier.active() is tier.Tier.NUMPY:
         top, bottom, left, right = positions
         down, across = weights[0][:, None, None], weights[1][None, :, None]
-        real = np.float64(law.dequantize(src, src_scale, src_zero))
+        real = law.dequantize(src, src_scale, src_zero).astype(np.float64)
         upper = real[top][:, left] * (1 - across) + real[top][:, right] * across
         lower = real[bottom][:, left] * (1 - across) + real[bottom][:, right] * across
         dst[...] = law.quantize_real(upper * (1 - down) + lower * down, dst_scale, dst_zero, low, high)

@@ -53,7 +53,7 @@ def requantize(
         dst[...] = np.clip(values, low, high) if raw else law.requantize(values, multipliers, dst_zero, low, high)
         return
     rows, results = src.view(np.uint8), dst.view(np.uint8)
-    if src.itemsize == 4 and dst.itemsize == 1 and src_zero == 0:
+    if src.itemsize == 4 and dst.itemsize == 1 and src_zero == 0 and abs(dst_zero) < 1 << 14:
         _compiled().words_to_bytes(rows, results, multipliers, dst_zero, low, high)
     elif src.itemsize == dst.itemsize == 1 and multipliers.size == 1:
         _compiled().bytes_to_bytes(rows, results, src.dtype == np.int8, src_zero, multipliers[0], 0.0, dst_zero, low,

@@ -26,7 +26,8 @@ class Tier(Enum):
     NUMPY = "numpy"
 
 
-_active: Tier | None = None
+_chosen: list[Tier] = []
+"""The tier in use, last; empty until the first kernel asks."""
 
 
 def active() -> Tier:
@@ -35,7 +36,7 @@ def active() -> Tier:
     Raises:
         ValueError: if ``NPUSIM_KERNELS`` names no tier, or one that this process cannot run.
     """
-    return _active or _choose()
+    return _chosen[-1] if _chosen else _choose()
 
 
 @contextmanager
@@ -45,14 +46,13 @@ def forced(tier: Tier | str) -> Iterator[Tier]:
     Raises:
         ValueError: if this process cannot run ``tier``.
     """
-    global _active
     wanted = _parse(tier) if isinstance(tier, str) else tier
     _require(wanted)
-    before, _active = _active, wanted
+    _chosen.append(wanted)
     try:
         yield wanted
     finally:
-        _active = before
+        _chosen.pop()
 
 
 def available() -> tuple[Tier, ...]:
@@ -78,11 +78,10 @@ def compiled_features() -> frozenset[str]:
 
 
 def _choose() -> Tier:
-    global _active
     wanted = os.environ.get(ENVIRONMENT_VARIABLE, "")
     tier = _parse(wanted) if wanted else available()[0]
     _require(tier)
-    _active = tier
+    _chosen.append(tier)
     return tier
 
 

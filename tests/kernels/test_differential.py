@@ -1,4 +1,4 @@
-"""Every kernel against ``operation()``, the slow meaning of its instruction, on every tier: equal bytes, all of them."""
+"""Every kernel against ``operation()``, the slow meaning of its instruction, on every tier: all bytes are equal."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache
 
+from isa import law
+
 logger = logging.getLogger("npusim.kernels")
 
 VERSION = 1
@@ -23,7 +25,8 @@ VERSION = 1
 listeners: list[Callable[[str, bool], None]] = []
 """Called with the name of each kernel that becomes ready, and whether it had to be compiled."""
 
-_announced = False
+_announced: list[str] = []
+"""Where compiled kernels go, once the user has been told."""
 
 
 @cache
@@ -34,9 +37,8 @@ def sources_digest() -> str:
     the function calls.
     """
     here = Path(__file__).parent
-    law = Path(__import__("isa.law", fromlist=["law"]).__file__)
     digest = hashlib.sha256(str(VERSION).encode())
-    for path in [*sorted(here.glob("*.py")), law]:
+    for path in [*sorted(here.glob("*.py")), Path(str(law.__file__))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -67,7 +69,6 @@ def kernel(signature: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def _announce(cache_path: str | None) -> None:
-    global _announced
     if not _announced:
-        _announced = True
+        _announced.append(str(cache_path))
         logger.warning("compiling kernels for this machine; later runs load them from %s", cache_path)

@@ -15,60 +15,58 @@ from numba.extending import intrinsic
 from . import emit
 from .build import kernel
 from .convert import element, put
-from .emit import F32, I8, I32
+from .emit import I8, I32, V16F32, V16I32, V64I8
 from .laws import dequantize, quantize_real
 from .rows import each, give, take
 from .signatures import BYTE_BATCH, BYTE_BATCH_OUT
 
 ADD, MUL, SUB, DIV, MIN, MAX = range(6)
-LANES = 16
+LANES = 64
 
 
-def _integers(builder: Any, address: Any, broadcast: Any, flip: Any, mask: Any) -> Any:
-    """Sixteen bytes, or one byte sixteen times, as ``u ^ flip`` in i32."""
-    octet = emit.vector(I8, LANES)
+def _bytes(builder: Any, address: Any, broadcast: Any, flip: Any, mask: Any) -> Any:
+    """Sixty-four bytes, or one byte sixty-four times, as ``u ^ flip``."""
     same = builder.icmp_signed("!=", broadcast, ir.Constant(emit.I64, 0))
     with builder.if_else(same) as (then, otherwise):
         with then:
             repeated = emit.splat(builder, emit.load(builder, address, I8), LANES)
             from_one = builder.block
         with otherwise:
-            loaded = take(builder, address, octet, mask)
+            loaded = take(builder, address, V64I8, mask)
             from_many = builder.block
-    octets = builder.phi(octet)
+    octets = builder.phi(V64I8)
     octets.add_incoming(repeated, from_one)
     octets.add_incoming(loaded, from_many)
-    return builder.zext(builder.xor(octets, flip), emit.vector(I32, LANES))
+    return builder.xor(octets, flip)
 
 
 def _row(typingctx: Any, combine: Any) -> Any:
-    """The typing and code of a row of bytes; ``combine`` turns i32 operands into the float32 before rounding.
+    """The typing and code of a row of bytes; ``combine`` turns sixteen i32 operands into the f32 before rounding.
 
-    Arguments: destination, a, b, count, step of a and of b (0 or 1), flip and shift of a and of b, flip of the
-    destination, three float32 constants, clamp limits.
+    Arguments: destination, a, b, count, step of a and of b (0 or 1), flip and shift of a and of b, three float32
+    constants, clamp limits.
     """
     integer, real = types.int64, types.float32
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         (dst, a, b, count, a_step, b_step, a_flip, a_shift, b_flip, b_shift, x, y, z, low, high) = args
         flips = [emit.splat(builder, builder.trunc(flip, I8), LANES) for flip in (a_flip, b_flip)]
-        shifts = [emit.splat(builder, builder.trunc(shift, I32), LANES) for shift in (a_shift, b_shift)]
-        constants = [emit.splat(builder, value, LANES) for value in (x, y, z)]
-        lows, highs = emit.splat(builder, low, LANES), emit.splat(builder, high, LANES)
+        shifts = [emit.splat(builder, builder.trunc(shift, I32), 16) for shift in (a_shift, b_shift)]
+        constants = [emit.splat(builder, value, 16) for value in (x, y, z)]
         zero = ir.Constant(emit.I64, 0)
+        rounding = emit.ByteRounding(builder, low, high, zero)
         repeats = [builder.zext(builder.icmp_signed("==", step, zero), emit.I64) for step in (a_step, b_step)]
 
         def body(here: Any, mask: Any) -> None:
-            operands = []
-            for address, step, repeat, flip, shift in zip(
-                (a, b), (a_step, b_step), repeats, flips, shifts, strict=True
-            ):
-                place = builder.add(address, builder.mul(here, step))
-                operands.append(builder.sub(_integers(builder, place, repeat, flip, mask), shift))
-            value = combine(builder, operands[0], operands[1], constants)
-            clamped = emit.minimum(builder, emit.maximum(builder, value, lows), highs)
-            result = builder.trunc(emit.round_to_int(builder, clamped), emit.vector(I8, LANES))
-            give(builder, result, builder.add(dst, here), mask)
+            places = [builder.add(address, builder.mul(here, step)) for address, step in ((a, a_step), (b, b_step))]
+            octets = [_bytes(builder, *operand, mask) for operand in zip(places, repeats, flips, strict=True)]
+            values = []
+            for quarter in range(0, LANES, 16):
+                lanes = list(range(quarter, quarter + 16))
+                words = [builder.zext(emit.shuffle(builder, x, x, lanes), V16I32) for x in octets]
+                left, right = (builder.sub(word, shift) for word, shift in zip(words, shifts, strict=True))
+                values.append(combine(builder, left, right, constants))
+            give(builder, rounding.apply(values), builder.add(dst, here), mask)
 
         each(builder, count, LANES, body)
         return context.get_dummy_value()
@@ -81,9 +79,8 @@ def _add_row(typingctx, dst, a, b, count, a_step, b_step, a_flip, a_shift, b_fli
     """``law.add``: ``fma(a, x, fma(b, y, z))``."""
 
     def combine(builder: Any, a: Any, b: Any, constants: Any) -> Any:
-        real = emit.vector(F32, LANES)
         x, y, z = constants
-        name = f"llvm.fma.v{LANES}f32"
+        name, real = "llvm.fma.v16f32", V16F32
         inner = emit.call(builder, name, real, [builder.sitofp(b, real), y, z])
         return emit.call(builder, name, real, [builder.sitofp(a, real), x, inner])
 
@@ -95,9 +92,8 @@ def _mul_row(typingctx, dst, a, b, count, a_step, b_step, a_flip, a_shift, b_fli
     """``law.mul``: ``f32(f32(a * b) * x) + y``; the shifts hold the zero points."""
 
     def combine(builder: Any, a: Any, b: Any, constants: Any) -> Any:
-        real = emit.vector(F32, LANES)
         x, y, _ = constants
-        return builder.fadd(builder.fmul(builder.sitofp(builder.mul(a, b), real), x), y)
+        return builder.fadd(builder.fmul(builder.sitofp(builder.mul(a, b), V16F32), x), y)
 
     return _row(typingctx, combine)
 

@@ -44,7 +44,10 @@ def fma(typingctx, a, b, c):
 
 @overload(law.fma)
 def _law_fma(a, b, c):
-    return lambda a, b, c: fma(a, b, c)
+    def call(a, b, c):
+        return fma(a, b, c)
+
+    return call
 
 
 @njit

@@ -69,7 +69,7 @@ def get_i32(typingctx, address):
 
 @intrinsic
 def copy_runs(typingctx, dst, src, pitch, runs, count, flip):
-    """Copy ``runs`` runs of ``count`` (at least 1) bytes that are ``pitch`` apart one behind the other, in 64-byte stores.
+    """Copy runs of ``count`` (at least 1) bytes that are ``pitch`` apart, one behind the other, in 64-byte stores.
 
     Each byte is xored with ``flip``. Bytes behind the last one, up to 63 of them, become zero: the caller leaves room
     there and fills it later.

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
 from . import emit
 from .build import kernel
 from .convert import element, item_bytes, put
-from .emit import F32, I8, I32
+from .emit import F32, V16F32, V16I32
 from .laws import dequantize, quantize, requantize
 from .lookup import PERMUTES, permute_rows
 from .memory import bytes_at, floats_at
@@ -25,6 +26,10 @@ from .signatures import BYTE_ROWS, BYTE_ROWS_OUT, FLOATS, WORKSPACE
 LANES = 16
 
 
+def _const(value: int) -> Any:
+    return ir.Constant(emit.I64, value)
+
+
 @intrinsic
 def _words_row(typingctx, dst, src, count, multipliers, step, low, high, zero):
     """``law.requantize`` of int32 to bytes; multipliers are ``step`` bytes apart, 4 or 0."""
@@ -32,31 +37,33 @@ def _words_row(typingctx, dst, src, count, multipliers, step, low, high, zero):
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         dst, src, count, multipliers, step, low, high, zero = args
-        word, single = emit.vector(I32, LANES), emit.vector(F32, LANES)
-        lows, highs = emit.splat(builder, low, LANES), emit.splat(builder, high, LANES)
-        zeros = emit.splat(builder, builder.trunc(zero, I32), LANES)
+        rounding = emit.ByteRounding(builder, low, high, zero)
         common = emit.splat(builder, emit.load(builder, multipliers, F32), LANES)
-        constant = lambda value: emit.ir.Constant(emit.I64, value)  # noqa: E731
-        alike = builder.icmp_signed("==", step, constant(0))
+        alike = builder.icmp_signed("==", step, _const(0))
 
-        def body(here: Any, mask: Any) -> None:
-            ahead = builder.mul(here, constant(4))
-            acc = take(builder, builder.add(src, ahead), word, mask)
+        def factors(ahead: Any, mask: Any) -> Any:
             with builder.if_else(alike) as (then, otherwise):
                 with then:
                     from_one = builder.block
                 with otherwise:
-                    own = take(builder, builder.add(multipliers, ahead), single, mask)
+                    own = take(builder, builder.add(multipliers, ahead), V16F32, mask)
                     from_many = builder.block
-            factors = builder.phi(single)
-            factors.add_incoming(common, from_one)
-            factors.add_incoming(own, from_many)
-            value = builder.fmul(builder.sitofp(acc, single), factors)
-            clamped = emit.minimum(builder, emit.maximum(builder, value, lows), highs)
-            result = builder.add(emit.round_to_int(builder, clamped), zeros)
-            give(builder, builder.trunc(result, emit.vector(I8, LANES)), builder.add(dst, here), mask)
+            chosen = builder.phi(V16F32)
+            chosen.add_incoming(common, from_one)
+            chosen.add_incoming(own, from_many)
+            return chosen
 
-        each(builder, count, LANES, body)
+        def body(here: Any, mask: Any) -> None:
+            values = []
+            for quarter in range(4):
+                ahead = builder.mul(builder.add(here, _const(LANES * quarter)), _const(4))
+                lanes = list(range(LANES * quarter, LANES * quarter + LANES))
+                part = None if mask is None else emit.shuffle(builder, mask, mask, lanes)
+                acc = take(builder, builder.add(src, ahead), V16I32, part)
+                values.append(builder.fmul(builder.sitofp(acc, V16F32), factors(ahead, part)))
+            give(builder, rounding.apply(values), builder.add(dst, here), mask)
+
+        each(builder, count, 4 * LANES, body)
         return context.get_dummy_value()
 
     return types.void(*[integer] * 5, real, real, integer), codegen
@@ -71,8 +78,9 @@ def words_to_bytes(src, dst, multiplier, zero, low, high):
     if step == 0 and src_pitch == 4 * count and dst_pitch == count:
         rows, count = 1, rows * count
     for r in range(rows):
-        _words_row(dst.ctypes.data + r * dst_pitch, src.ctypes.data + r * src_pitch, count, multiplier.ctypes.data, step,
-                   np.float32(low - zero), np.float32(high - zero), zero)  # fmt: skip
+        there, here = dst.ctypes.data + r * dst_pitch, src.ctypes.data + r * src_pitch
+        _words_row(there, here, count, multiplier.ctypes.data, step, np.float32(low - zero), np.float32(high - zero),
+                   zero)  # fmt: skip
 
 
 @kernel(types.void(
@@ -96,10 +104,8 @@ def bytes_to_bytes(src, dst, signed, src_zero, factor, scale, zero, low, high, w
         permute_rows(dst.ctypes.data, dst_pitch, src.ctypes.data, src_pitch, rows, count, table.ctypes.data)
     else:
         for r in range(rows):
-            source, target = (
-                bytes_at(src.ctypes.data + r * src_pitch, count),
-                bytes_at(dst.ctypes.data + r * dst_pitch, count),
-            )
+            source = bytes_at(src.ctypes.data + r * src_pitch, count)
+            target = bytes_at(dst.ctypes.data + r * dst_pitch, count)
             for i in range(count):
                 target[i] = table[source[i]]
 

@@ -40,12 +40,14 @@ def each(builder: Any, count: Any, lanes: int, body: Callable[[Any, Any], None])
 
 
 def take(builder: Any, address: Any, kind: Any, mask: Any) -> Any:
+    """Load a vector, or what the mask leaves of it."""
     if mask is None:
         return emit.load(builder, address, kind)
     return emit.masked_load(builder, address, mask, kind)
 
 
 def give(builder: Any, value: Any, address: Any, mask: Any) -> None:
+    """Store a vector, or what the mask leaves of it."""
     if mask is None:
         emit.store(builder, value, address)
     else:
@@ -65,7 +67,7 @@ def _total(builder: Any, lanes: Any) -> Any:
 
 @intrinsic
 def moments(typingctx, src, count, flip, shift):
-    """The sums of ``q`` and of ``q * q`` over ``q = (u ^ flip) - shift``; |q| < 1448 and 16,383 elements cannot wrap."""
+    """The sums of ``q`` and ``q * q``, ``q = (u ^ flip) - shift``; 16,383 elements of |q| < 1448 cannot wrap."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         src, count, flip, shift = args

@@ -155,7 +155,9 @@ def _store_rows(builder: Any, accs: list[Any], tall: int, scales: list[Any], rou
     for first in range(0, tall, 2):
         rows = [first, min(first + 1, tall - 1)]
         values = [
-            builder.fmul(builder.sitofp(builder.load(accs[2 * r + j]), V16F32), scales[j]) for r in rows for j in range(2)
+            builder.fmul(builder.sitofp(builder.load(accs[2 * r + j]), V16F32), scales[j])
+            for r in rows
+            for j in range(2)
         ]
         octets = rounding.apply(values)
         for place, r in enumerate(sorted(set(rows))):
