@@ -1,0 +1,110 @@
+"""One core's OCM as a cache of what it holds: ranges of storages, constants, and room for results.
+
+Planning happens in program order; whoever needs room takes it from what was used longest ago. Hazards between old and
+new owners of an address are the scheduler's business, so nothing here waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+
+from npusim.errors import NpusimError
+
+ALIGN = 64
+
+
+class OutOfRoomError(NpusimError):
+    """What one step needs at once does not fit the OCM; the tiler has to cut smaller."""
+
+
+@dataclass(slots=True, eq=False)
+class Buffer:
+    """A range of OCM and what it holds.
+
+    Attributes:
+        key: what is in it.
+        address: first byte.
+        size: bytes.
+        pinned: taking part in the current step.
+        used: when it was last asked for.
+    """
+
+    key: Hashable
+    address: int
+    size: int
+    pinned: bool = True
+    used: int = 0
+    valid: bool = True
+
+
+@dataclass(slots=True)
+class Arena:
+    """A stretch of OCM that evicts the least recently used.
+
+    Attributes:
+        base: first byte.
+        size: bytes.
+    """
+
+    base: int
+    size: int
+    buffers: list[Buffer] = field(default_factory=list)
+    clock: int = 0
+
+    def find(self, key: Hashable) -> Buffer | None:
+        """The buffer that holds ``key``, pinned for this step; None where there is none."""
+        for buffer in self.buffers:
+            if buffer.key == key:
+                return self.touch(buffer)
+        return None
+
+    def touch(self, buffer: Buffer) -> Buffer:
+        """Mark a buffer as used now and pin it."""
+        self.clock += 1
+        buffer.used, buffer.pinned = self.clock, True
+        return buffer
+
+    def take(self, key: Hashable, size: int) -> Buffer:
+        """Room for ``key``, pinned; evicts what was used longest ago.
+
+        Raises:
+            OutOfRoomError: the pinned buffers leave no gap of this size.
+        """
+        while True:
+            address = self._gap(size)
+            if address is not None:
+                buffer = Buffer(key, address, size)
+                self.buffers.append(buffer)
+                self.buffers.sort(key=lambda b: b.address)
+                return self.touch(buffer)
+            victims = [b for b in self.buffers if not b.pinned]
+            if not victims:
+                raise OutOfRoomError(f"no {size} bytes left of {self.size}")
+            self.buffers.remove(min(victims, key=lambda b: b.used))
+
+    def drop(self, key: Hashable) -> None:
+        """Forget a buffer."""
+        self.buffers = [b for b in self.buffers if b.key != key]
+
+    def release(self) -> None:
+        """The step is over: nothing is pinned."""
+        for buffer in self.buffers:
+            buffer.pinned = False
+
+    def _gap(self, size: int) -> int | None:
+        """The smallest gap that fits, so that large ones stay."""
+        best: tuple[int, int] | None = None
+        for start, end in self._gaps():
+            if end - start >= size and (best is None or end - start < best[0]):
+                best = (end - start, start)
+        return None if best is None else best[1]
+
+    def _gaps(self) -> Iterator[tuple[int, int]]:
+        at = self.base
+        for buffer in self.buffers:
+            if buffer.address > at:
+                yield at, buffer.address
+            at = -(-(buffer.address + buffer.size) // ALIGN) * ALIGN
+        if self.base + self.size > at:
+            yield at, self.base + self.size

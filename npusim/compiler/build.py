@@ -1,0 +1,83 @@
+"""``compile_graph``: from an integer graph to a program, in a list of stages.
+
+The only module of this package that others call. Each stage is a file.
+"""
+
+from __future__ import annotations
+
+from isa.program import Program, SegmentKind, make_program
+from npusim.config import Hardware
+from npusim.errors import UsageError
+from npusim.graph import Graph, require_integer
+
+from . import lower
+from .arena import Arena
+from .context import LOWERINGS, Context, LoweringError
+from .lower.movement import copy
+from .memory import place_storages
+from .plan import Core, Plan, Storage
+from .schedule import assign_waits, drop_dead_stores, hoist, place
+from .view import dense
+
+assert lower.__doc__, "imported for its entries in the registry"
+
+SHARED_SHARE = 0.4
+"""Part of OCM in which all cores hold the same constants, where there are several cores."""
+
+
+def compile_graph(graph: Graph, hardware: Hardware, cores: int) -> Program:
+    """Lower a graph for a number of cores.
+
+    Raises:
+        UsageError: more cores than the machine has.
+        UnsupportedError, LoweringError: a node that cannot be lowered.
+    """
+    if not 1 <= cores <= hardware.machine.cores:
+        raise UsageError(f"{cores} cores asked for; {hardware.machine.name} has {hardware.machine.cores}")
+    require_integer(graph)
+    plan = Plan()
+    context = Context(graph, hardware, plan, make_cores(plan, hardware, cores))
+    add_inputs(context)
+    for node in graph.nodes:
+        if node.op not in LOWERINGS:
+            raise LoweringError(f"{node.name} ({node.op}): the compiler has no lowering for it")
+        plan.begin(node.name)
+        LOWERINGS[node.op](context, node)
+        deliver(context, node.outputs)
+    steps = drop_dead_stores(plan)  # results that nobody loads again stay in OCM
+    segments, addresses = place_storages(plan, steps)  # DRAM, shared by storages that do not live at once
+    placed = hoist(place(steps, addresses))  # loads overtake what they do not depend on
+    streams, origins = assign_waits(placed)  # units run apart, ordered where they touch the same bytes
+    return make_program(
+        graph.name or "model", streams, segments, cores=cores, origins=origins, origin_names=plan.origin_names
+    )
+
+
+def make_cores(plan: Plan, hardware: Hardware, cores: int) -> list[Core]:
+    """The cores with their OCM empty."""
+    ocm = hardware.ocm.bytes
+    common = int(ocm * SHARED_SHARE) // 64 * 64 if cores > 1 else 0
+    shared = Arena(0, common)
+    return [Core(n, plan, Arena(common, ocm - common), shared, cores) for n in range(cores)]
+
+
+def add_inputs(context: Context) -> None:
+    """A segment for every input, in the order the user gives it."""
+    from .context import dtype_of
+
+    for name in context.graph.inputs:
+        tensor = context.tensor(name)
+        context.plan.add_storage(Storage(name, dtype_of(tensor), tensor.size, SegmentKind.INPUT))
+        context.views[name] = dense(name, tensor.shape)
+
+
+def deliver(context: Context, names: tuple[str, ...]) -> None:
+    """Bring results that are graph outputs to segments of their own, in the order the user expects."""
+    for name in names:
+        if name not in context.graph.outputs:
+            continue
+        view, tensor = context.views[name], context.tensor(name)
+        target = dense(name, tensor.shape)
+        if view != target:
+            copy(context, view, context.place(name, tensor, target, is_output=True))
+            context.views[name] = target

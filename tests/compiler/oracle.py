@@ -1,0 +1,58 @@
+"""Building a graph for several core counts and holding the machine's outputs against the interpreter of the graph."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from isa.verify import verify
+from npusim.compiler.build import compile_graph
+from npusim.config import load
+from npusim.sim import Job, limits_of, simulate
+
+_PATH = Path(__file__).parents[1] / "graph" / "interpret.py"
+
+
+def _interpreter():
+    name = "npusim_test_interpret"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, _PATH)
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def random_feeds(graph, seed=0):
+    """Values for all inputs: normal for floats, the whole range for integers."""
+    generator = np.random.default_rng(seed)
+    feeds = {}
+    for name in graph.inputs:
+        tensor = graph.tensors[name]
+        if tensor.dtype == "f32":
+            feeds[name] = generator.normal(size=tensor.shape).astype(np.float32)
+        else:
+            info = np.iinfo(tensor.numpy)
+            feeds[name] = generator.integers(info.min, info.max, tensor.shape, tensor.numpy, endpoint=True)
+    return feeds
+
+
+def check_graph(graph, cores=(1, 2, 3), hardware="ax650n", seed=0):
+    """Every program verifies and gives the interpreter's integers; returns the results by number of cores."""
+    machine = load(hardware)
+    feeds = random_feeds(graph, seed)
+    wanted = _interpreter().run(graph, feeds)
+    results = {}
+    for count in cores:
+        program = compile_graph(graph, machine, count)
+        report = verify(program, limits_of(machine))
+        assert not report.violations, report.violations[0]
+        result = simulate(machine, Job(program=program.with_stamp(report.stamp), inputs=feeds))
+        for name in graph.outputs:
+            tensor = graph.tensors[name]
+            found = result.outputs[name].view(tensor.numpy).reshape(tensor.shape)
+            assert np.array_equal(found, wanted[name]), f"{name} on {count} cores"
+        results[count] = result
+    return results
