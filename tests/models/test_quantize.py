@@ -12,7 +12,7 @@ from onnx import TensorProto, numpy_helper
 
 import models
 from models.graph import Network
-from models.quantize import images, quantize
+from models.quantize import FORMATS, images, quantize
 from models.zoo.vit import vit
 
 SMALL = (1, 3, 64, 64)
@@ -25,19 +25,28 @@ def outputs(model, seed):
     return session.run(None, {value.name: image})
 
 
-@pytest.mark.parametrize("format_", ["u8s8", "u8s8-qoperator"])
-def test_a_quantised_network_computes_nearly_the_same(format_):
-    model = models.build("resnet18", input_shape=SMALL)
-    quantised = quantize(model, format_)
+@pytest.fixture(scope="module")
+def resnet():
+    return models.build("resnet18", input_shape=SMALL)
+
+
+@pytest.fixture(scope="module")
+def quantised_resnet(resnet):
+    return {format_: quantize(resnet, format_) for format_ in FORMATS}
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_quantised_network_computes_nearly_the_same(format_, resnet, quantised_resnet):
+    quantised = quantised_resnet[format_]
     onnx.checker.check_model(quantised)
-    (wanted,), (found,) = outputs(model, 200), outputs(quantised, 200)
+    (wanted,), (found,) = outputs(resnet, 200), outputs(quantised, 200)
     assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.98
     kinds = Counter(node.op_type for node in quantised.graph.node)
     assert (kinds["QLinearConv"] == 20) == (format_ == "u8s8-qoperator")
 
 
-def test_activations_are_u8_and_weights_s8_by_channel():
-    model = quantize(models.build("resnet18", input_shape=SMALL))
+def test_activations_are_u8_and_weights_s8_by_channel(quantised_resnet):
+    model = quantised_resnet["u8s8"]
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     producers = {node.output[0]: node for node in model.graph.node}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
@@ -88,8 +97,13 @@ def test_calibration_images_are_normalised_and_smooth():
     assert colours > 0.6
 
 
+HEAVY = ("vgg16", "vit_b16", "swin_s", "deit_s", "yolov8s", "yolov5s", "resnet50")  # as their smaller relatives
+
+
 @pytest.mark.slow
-def test_swin_t_survives_onnxruntimes_quantiser():
-    model = models.build("swin_t")
-    (wanted,), (found,) = outputs(model, 200), outputs(quantize(model), 200)
-    assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.95
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("name", [recipe.name for recipe in models.recipes() if recipe.name not in HEAVY])
+def test_every_family_survives_onnxruntimes_quantiser(name, format_):
+    model = models.build(name)
+    for wanted, found in zip(outputs(model, 200), outputs(quantize(model, format_), 200), strict=True):
+        assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.9
