@@ -117,8 +117,9 @@ def calls(rng: np.random.Generator) -> Calls:
     image, side = net.tensor(224, 224, 3), 56
     x = net.tensor(side * side, DIMENSION)
     weights, multiplier = blocked(DIMENSION, 48, rng), np.full(DIMENSION, 1e-3, np.float32)
+    patches = x.reshape(side, side, DIMENSION)
     net.calls.append(lambda: kernels.conv(
-        image, weights, x.reshape(side, side, DIMENSION), kernel=(4, 4), stride=(4, 4), src_zero=114,
+        image, weights, patches, kernel=(4, 4), stride=(4, 4), src_zero=114,
         multiplier=multiplier, dst_zero=128,
     ))  # fmt: skip
     y = net.norm(x)
@@ -130,9 +131,9 @@ def calls(rng: np.random.Generator) -> Calls:
         for _ in range(depth):
             y = net.block(y, side, HEADS[stage])
     y = net.norm(y)
-    pooled = net.tensor(y.shape[1])
+    pooled, last = net.tensor(y.shape[1]), y.reshape(side, side, -1)
     net.calls.append(lambda: kernels.global_average_pool(
-        y.reshape(side, side, -1), pooled, multiplier=0.02, src_zero=128, dst_zero=128
+        last, pooled, multiplier=0.02, src_zero=128, dst_zero=128
     ))  # fmt: skip
     net.linear(pooled[None], 1000)
     return net.calls
