@@ -29,8 +29,8 @@ Activation = Callable[[Network, Value], Value]
 # ------------------------------------------------------------------------------------------------------- weights
 
 
-def normal(std: float, mean: float = 0.0) -> Draw:
-    """Values of a normal distribution."""
+def normal(std: float, mean: float | Array = 0.0) -> Draw:
+    """Values of a normal distribution, with one mean or an array of them."""
     return lambda stream, shape: mean + std * stream.standard_normal(shape, dtype=np.float32)
 
 
@@ -133,8 +133,8 @@ def conv_bn(
     with net.scope(names[1]):
         gamma = net.parameter("weight", (channels,), uniform(0.7, 1.2))
         beta = net.parameter("bias", (channels,), normal(0.1))
-        mean = _statistic(net, "running_mean", channels, normal(0.1))
-        mean = mean + np.float32(input_mean) * weight.sum(axis=(1, 2, 3))
+        expected = np.float32(input_mean) * weight.sum(axis=(1, 2, 3))
+        mean = _statistic(net, "running_mean", channels, normal(0.1, mean=expected))
         variance = _statistic(net, "running_var", channels, uniform(0.75, 1.25))
     if net.fold_bn:
         scale = (gamma / np.sqrt(variance + np.float32(eps))).astype(np.float32)

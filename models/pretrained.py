@@ -16,7 +16,8 @@ from .errors import ModelError
 from .graph import Array, Network
 from .zoo.swin import swin
 
-# transformers' module names and ours, in the order in which they are replaced
+# transformers' module names and ours, in the order in which they are replaced. Version 5 renamed what is in a block
+# while it went on; both spellings are known.
 RENAMED = (
     (r"^swin\.embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^swin\.embeddings\.norm\.", "patch_embed.norm."),
@@ -25,6 +26,11 @@ RENAMED = (
     (r"^swin\.encoder\.", ""),
     (r"\.layernorm_before\.", ".norm1."),
     (r"\.layernorm_after\.", ".norm2."),
+    (r"\.attention\.relative_position_bias\.", ".attn."),
+    (r"\.attention\.q_proj\.", ".attn.query."),
+    (r"\.attention\.k_proj\.", ".attn.key."),
+    (r"\.attention\.v_proj\.", ".attn.value."),
+    (r"\.attention\.o_proj\.", ".attn.proj."),
     (r"\.attention\.self\.", ".attn."),
     (r"\.attention\.output\.dense\.", ".attn.proj."),
     (r"\.intermediate\.dense\.", ".mlp.fc1."),

@@ -25,6 +25,14 @@ class Config:
 
 
 def test_every_name_finds_its_place():
+    block = "swin.encoder.layers.0.blocks.1"
+    for part in ("self.relative_position_bias_table", "relative_position_bias.relative_position_bias_table"):
+        assert our_name(f"{block}.attention.{part}") == "layers.0.blocks.1.attn.relative_position_bias_table"
+    for part in ("self.value.bias", "v_proj.bias"):
+        assert our_name(f"{block}.attention.{part}") == "layers.0.blocks.1.attn.value.bias"
+    for part in ("output.dense.bias", "o_proj.bias"):
+        assert our_name(f"{block}.attention.{part}") == "layers.0.blocks.1.attn.proj.bias"
+    assert our_name(f"{block}.mlp.fc1.weight") == "layers.0.blocks.1.mlp.fc1.weight"
     assert our_name("swin.embeddings.patch_embeddings.projection.weight") == "patch_embed.proj.weight"
     assert our_name("swin.encoder.layers.1.blocks.0.attention.self.query.bias") == "layers.1.blocks.0.attn.query.bias"
     assert our_name("swin.encoder.layers.1.blocks.0.intermediate.dense.weight") == "layers.1.blocks.0.mlp.fc1.weight"
