@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 
 from isa.verify import verify
 from npusim.compiler.build import compile_graph
 from npusim.config import load
 from npusim.sim import Job, limits_of, simulate
-
-_PATH = Path(__file__).parents[1] / "graph" / "interpret.py"
-
-
-def _interpreter():
-    name = "npusim_test_interpret"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, _PATH)
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+from tests.graph.interpret import run
 
 
 def random_feeds(graph, seed=0):
@@ -43,7 +29,7 @@ def check_graph(graph, cores=(1, 2, 3), hardware="ax650n", seed=0):
     """Every program verifies and gives the interpreter's integers; returns the results by number of cores."""
     machine = load(hardware)
     feeds = random_feeds(graph, seed)
-    wanted = _interpreter().run(graph, feeds)
+    wanted = run(graph, feeds)
     results = {}
     for count in cores:
         program = compile_graph(graph, machine, count)

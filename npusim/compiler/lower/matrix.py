@@ -18,9 +18,9 @@ from npusim.graph import Node
 from ..context import Context, LoweringError, clamp_of, dtype_of, lowers, scale_of, zero_of
 from ..plan import Core, Operand, span
 from ..view import View
+from .attention import CONV_UNITS, batched_matmul
 from .movement import relayout
 
-CONV_UNITS = (Unit.CONV0, Unit.CONV1)
 OC_GRANULE = 32
 """Output channels of one weight block: channels are cut in multiples of it."""
 CHANNELS_LAST = (0, 2, 3, 1)
@@ -223,9 +223,10 @@ def matmul(ctx: Context, node: Node) -> None:
     """A constant second operand is a 1 x 1 convolution over the tokens; live ones are batched products."""
     w = ctx.tensor(node.inputs[1])
     if w.data is None or len(w.shape) != 2:
-        raise LoweringError(f"{node.name} (matmul): a live second operand is not lowered yet")
+        live_matmul(ctx, node)
+        return
     depth, channels = w.shape
-    src = token_rows(ctx, node.inputs[0])
+    src = token_rows(ctx, node.inputs[0], plain=True)
     dst = ctx.new(
         node.output, like=ctx.view(node.inputs[0]) if src.storage == ctx.view(node.inputs[0]).storage else None
     )
@@ -259,12 +260,21 @@ def matmul(ctx: Context, node: Node) -> None:
         core.release()
 
 
-def token_rows(ctx: Context, name: str) -> View:
+def live_matmul(ctx: Context, node: Node) -> None:
+    """Two live operands, or batches of constant ones: one multiplier, or one per column."""
+    channels = ctx.tensor(node.output).shape[-1]
+    rest = epilogue(ctx, node, channels)
+    block, flags = rest.block(0, channels)
+    batched_matmul(ctx, node, {**rest.types, **flags}, block)
+
+
+def token_rows(ctx: Context, name: str, *, plain: bool = False) -> View:
     """A tensor as [tokens, features] in the order of its storage, features contiguous; copied where it is not dense."""
     view, tensor = ctx.view(name), ctx.tensor(name)
     features = tensor.shape[-1]
     low, high = span(view)
-    if not (high - low == tensor.size and (features == 1 or view.axes[-1] == ((features, 1),))):
+    regrouped = plain and any(len(axis) > 1 for axis in view.axes)
+    if regrouped or not (high - low == tensor.size and (features == 1 or view.axes[-1] == ((features, 1),))):
         view = relayout(ctx, name, range(len(tensor.shape)))
     tokens = tensor.size // features
     axes = (((tokens, features),) if tokens > 1 else (), ((features, 1),) if features > 1 else ())

@@ -26,8 +26,9 @@ def binary(ctx: Context, node: Node) -> None:
     """The result keeps the order of the operand of its own shape."""
     y = ctx.tensor(node.output)
     operands = [ctx.tensor(name) for name in node.inputs]
-    full = next((t.name for t in operands if t.shape == y.shape), None)
-    dst = ctx.new(node.output, like=None if full is None else ctx.view(full))
+    full = [ctx.view(t.name) for t in operands if t.shape == y.shape and t.data is None]
+    plain = next((view for view in full if all(len(axis) <= 1 for axis in view.axes)), None)
+    dst = ctx.new(node.output, like=plain)
     fields = {
         "a_type": dtype_of(operands[0]), "b_type": dtype_of(operands[1]), "dst_type": dtype_of(y),
     }  # fmt: skip
