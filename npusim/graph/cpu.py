@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 from onnx import helper, numpy_helper
 
 from .ir import Tensor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 NO_QUANTIZATION = "its result stays real: it needs a QuantizeLinear behind it"
 
+_OLDEST_STAMP = 11
 _IR_VERSION = 10  # of the ONNX file format: the newest that knows nothing newer than operator set 21 needs
 
 
@@ -142,5 +144,15 @@ def _model(source: SourceGraph, cone: Cone) -> bytes:
         [helper.make_value_info(cone.root, type_proto(source.types[cone.root]))],
         [numpy_helper.from_array(np.array(source.constants[name], order="C"), name) for name in read],
     )
-    opsets = [helper.make_opsetid(domain, version) for domain, version in source.opsets.items()]
+    opsets = [helper.make_opsetid(domain, version) for domain, version in _oldest_opsets(source, cone).items()]
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION).SerializeToString())
+
+
+def _oldest_opsets(source: SourceGraph, cone: Cone) -> dict[str, int]:
+    """Operator sets in which the cone's operators mean the same: a runtime may not know the model's own stamp yet."""
+    versions = {**source.opsets, "": min(source.opset, _OLDEST_STAMP)}
+    for node in cone.nodes:
+        domain, _, op = node.op.rpartition(".")
+        if not domain and onnx.defs.has(op, source.opset):
+            versions[""] = max(versions[""], onnx.defs.get_schema(op, source.opset).since_version)
+    return versions

@@ -160,7 +160,7 @@ class _Walk:
                 schema, node.proto(), {name: type_proto(self.types[name]) for name in names}, data,
                 opset_imports=self.opsets,
             )  # fmt: skip
-        except (onnx.shape_inference.InferenceError, ValueError) as error:
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, RuntimeError) as error:
             shapes = ", ".join(f"{self.types[name].dtype}{list(self.types[name].shape)}" for name in names)
             reason = str(error).splitlines()[0] if str(error) else "inference failed"
             raise ModelError(f"node {node.name!r} ({node.op}) cannot take {shapes}: {reason}") from error

@@ -20,7 +20,8 @@ from .ir import Array
 from .refusal import ModelError, UnsupportedError
 from .source import ELEMENT_TYPES, SourceGraph, SourceNode, ValueType, numpy_type, sort_nodes
 
-OLDEST_OPSET = 11
+OLDEST_OPSET = 10
+"""The first operator set with QuantizeLinear, ConvInteger and their like."""
 KNOWN_DOMAINS = ("", "com.microsoft")
 DEFAULT_DOMAIN_NAMES = ("", "ai.onnx")
 
@@ -268,12 +269,15 @@ def _input_types(feeds: Sequence[onnx.ValueInfoProto], shapes: Shapes) -> dict[s
 
 
 def _input_type(value: onnx.ValueInfoProto, wanted: Sequence[int] | None) -> ValueType:
-    if not value.type.HasField("tensor_type") or value.type.tensor_type.elem_type not in ELEMENT_TYPES:
+    code = value.type.tensor_type.elem_type
+    if not value.type.HasField("tensor_type") or code not in ELEMENT_TYPES:
+        known = value.type.HasField("tensor_type") and code in TensorProto.DataType.values()
+        what = f"element type {TensorProto.DataType.Name(code)}" if known else "a type that is no tensor"
         raise UnsupportedError(
             node="",
             op="",
-            constraint=f"input {value.name!r} is no tensor of integers or floats",
-            way_out="export the model with dense tensors",
+            constraint=f"input {value.name!r} has {what}",
+            way_out="use float32, or integers of 8 to 64 bits",
         )
     tensor = value.type.tensor_type
     declared = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]

@@ -33,6 +33,7 @@ class Target:
         quantization: what they mean; None for a raw accumulator, whose meaning the rule states.
         clamp: smallest and largest integer, zero point included.
         name: for the resulting tensor; "" where the integers have no name in the model.
+        source: ONNX nodes behind the value's own whose work the operation takes over, such as a Relu.
     """
 
     value: str
@@ -40,6 +41,7 @@ class Target:
     quantization: Quantization | None
     clamp: tuple[int, int]
     name: str = ""
+    source: tuple[str, ...] = ()
 
     def of(self, value: str) -> Target:
         """The same integers of another value."""
@@ -51,7 +53,7 @@ class Target:
         bounds = quantize.quantize(np.array([low, high], np.float32), self.quantization, self.dtype)
         lowest = max(self.clamp[0], int(bounds[0]))
         highest = max(min(self.clamp[1], int(bounds[1])), lowest)
-        return replace(self, clamp=(min(lowest, highest), highest), name="")
+        return replace(self, clamp=(min(lowest, highest), highest))
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -73,6 +75,7 @@ class Lowering:
         nodes: integer operations so far, in topological order; some may turn out to be unused.
         tensors: all tensors by name.
         refusals: the first refusal of each ONNX node, by the node's name.
+        model_names: for tensors that were named before a QuantizeLinear claimed them: the name the model gives them.
     """
 
     def __init__(self, source: SourceGraph, moves: Moves, integer_rules: IntegerRules, express: Express) -> None:
@@ -80,6 +83,7 @@ class Lowering:
         self.nodes: list[Node] = []
         self.tensors: dict[str, Tensor] = {}
         self.refusals: dict[str, Refusal] = {}
+        self.model_names: dict[str, str] = {}
         self._moves, self._integer_rules, self._express = moves, integer_rules, express
         self._realised: dict[tuple[Any, ...], Tensor] = {}
         self._quantized: dict[str, Tensor | None] = {}
@@ -187,6 +191,7 @@ class Lowering:
         """
         if target.clamp != whole_range(target.dtype):
             attributes["clamp"] = target.clamp
+        node = replace(node, source=tuple(dict.fromkeys((*node.source, *target.source))))
         result = Tensor(
             name=self.unique(target.name or f"{target.value}:q"),
             shape=self.shape(target.value),
@@ -292,14 +297,18 @@ class Lowering:
         dtype = self.source.types[name].dtype
         real_type = self.source.types[value].dtype
         if parameters is None or real_type != "f32":
-            reason = "it needs a constant scale and zero point" if parameters is None else "it needs float32 values"
+            reason = "it needs a constant float32 scale, a constant zero point, and float32 values"
             return cpu.subgraph(self, name, Refusal(node, reason))
         target = Target(value=value, dtype=dtype, quantization=parameters, clamp=whole_range(dtype), name=name)
         try:
-            return self.realise(target)
+            tensor = self.realise(target)
         except Refusal as refusal:
             self.refusals.setdefault(refusal.node.name, refusal)
+            self.refusals.setdefault(self._reader(value).name, refusal)
             return self.emit(target, "quantize", [self.real(value)], node)
+        if tensor.name not in self.source.types and tensor.data is None:
+            self.model_names.setdefault(tensor.name, name)
+        return tensor
 
     # ---------------------------------------------------------------------------------------------------- the search
 
@@ -368,8 +377,8 @@ class Lowering:
             raise refusal if entry is not None else found_expression
         if found_expression is None:
             raise refusal
-        leaf, expression = found_expression
-        return self.emit(target, "table", [leaf], node, expression=expression)
+        leaf, expression, source = found_expression
+        return self.emit(target, "table", [leaf], replace(node, source=source), expression=expression)
 
     def _compute_integer(self, value: str) -> Tensor:
         source = self.source
@@ -436,7 +445,7 @@ class Move:
 
 Moves = dict[str, Move]
 IntegerRules = dict[str, Callable[[Lowering, SourceNode, str], Tensor]]
-Express = Callable[[Lowering, str], "tuple[Tensor, Expression] | Refusal | None"]
+Express = Callable[[Lowering, str], "tuple[Tensor, Expression, tuple[str, ...]] | Refusal | None"]
 
 
 def lower(source: SourceGraph, moves: Moves, integer_rules: IntegerRules, express: Express) -> Graph:
@@ -456,19 +465,28 @@ def lower(source: SourceGraph, moves: Moves, integer_rules: IntegerRules, expres
 
 
 def _name_results(lowering: Lowering, results: dict[str, Tensor]) -> Graph:
-    """Give each result the name that the model gives it, by a copy where its tensor has another."""
+    """Give tensors the names they have in the model; a result whose tensor has another name is a copy."""
+    names = {old: new for old, new in lowering.model_names.items() if new not in lowering.tensors}
     for value, tensor in results.items():
-        tensor = lowering.current(tensor)
-        if tensor.name == value:
+        name = names.get(tensor.name, tensor.name)
+        if name == value:
             continue
         stand_in = SourceNode(name=f"output:{value}", op="Identity", inputs=(tensor.name,), outputs=(value,))
-        result = replace(tensor, name=lowering.unique(value), data=None)
-        assert result.name == value
+        result = replace(lowering.current(tensor), name=value, data=None)
         lowering.add("reshape", [tensor], result, stand_in)
+    tensors = [replace(tensor, name=names.get(name, name)) for name, tensor in lowering.tensors.items()]
+    nodes = [
+        replace(
+            node,
+            inputs=tuple(names.get(name, name) for name in node.inputs),
+            outputs=tuple(names.get(name, name) for name in node.outputs),
+        )
+        for node in lowering.nodes
+    ]
     return Graph(
         name=lowering.source.name,
         inputs=lowering.source.inputs,
         outputs=lowering.source.outputs,
-        nodes=tuple(lowering.nodes),
-        tensors=lowering.tensors,
+        nodes=tuple(nodes),
+        tensors={tensor.name: tensor for tensor in tensors},
     )

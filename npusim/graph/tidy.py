@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .ir import Graph, Node, with_nodes
+from .ops import MOVEMENT
 
 
 def drop_unused(graph: Graph) -> Graph:
@@ -101,12 +102,17 @@ def label_movement(graph: Graph) -> Graph:
     """
     tensors = dict(graph.tensors)
     for node in reversed(graph.nodes):
-        if node.op not in ("reshape", "transpose", "slice", "concat", "max_pool", "pad", "expand", "tile", "gather"):
+        if node.op not in MOVEMENT and node.attributes.get("mode") != "nearest":
             continue
         quantization = tensors[node.output].quantization
         sources = node.inputs[:1] if node.op == "gather" else node.inputs
         for name in sources:
-            if quantization is not None and quantization.per_tensor and tensors[name].quantization is None:
+            if (
+                node.op != "reinterpret"
+                and quantization is not None
+                and quantization.per_tensor
+                and tensors[name].quantization is None
+            ):
                 tensors[name] = replace(tensors[name], quantization=quantization)
     return with_nodes(graph, graph.nodes, tensors)
 

@@ -10,7 +10,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from npusim.graph.ir import Array
+from npusim import graph
+from npusim.graph.ir import Array, Graph
+from tests.graph.interpret import run
 
 CODES = {
     "f32": TensorProto.FLOAT, "u8": TensorProto.UINT8, "s8": TensorProto.INT8, "u16": TensorProto.UINT16,
@@ -59,6 +61,14 @@ class Builder:
         parameters = self.parameters(scale, zero, dtype)
         return self.op("DequantizeLinear", self.op("QuantizeLinear", value, *parameters), *parameters)
 
+    def real_input(self, name: str, shape: Sequence[int], scale: Any = 0.05, zero: int = 0, dtype: str = "u8") -> str:
+        """The real value of an integer input."""
+        return self.op("DequantizeLinear", self.input(name, shape, dtype), *self.parameters(scale, zero, dtype))
+
+    def result(self, value: str, scale: Any = 0.05, zero: int = 0, dtype: str = "u8") -> str:
+        """Quantize a value and make the integers an output."""
+        return self.output(self.op("QuantizeLinear", value, *self.parameters(scale, zero, dtype)), dtype)
+
     def dequantize(self, integers: Any, scale: Any, zero: Any = None, axis: int | None = None) -> str:
         """The real value of a quantized constant."""
         dtype = {np.dtype(t): name for name, t in NUMPY.items()}[np.asarray(integers).dtype]
@@ -83,9 +93,52 @@ def onnxruntime_values(model: onnx.ModelProto, feeds: Mapping[str, Array], *, pl
         plain: without any fusion, so that real operators compute in float32.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     if plain:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+def random_feeds(model: onnx.ModelProto, seed: int = 0) -> dict[str, Array]:
+    """Every integer of the type, or normal floats, for each input."""
+    random = np.random.default_rng(seed)
+    feeds = {}
+    for value in model.graph.input:
+        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        if np.issubdtype(dtype, np.integer):
+            info = np.iinfo(dtype)
+            feeds[value.name] = random.integers(info.min, info.max, shape, dtype, endpoint=True)
+        else:
+            feeds[value.name] = random.normal(size=shape).astype(dtype)
+    return feeds
+
+
+def compare(model: onnx.ModelProto, *, plain: bool = False, seed: int = 0) -> tuple[Graph, int, int, int]:
+    """Interpret a model and run it in onnxruntime.
+
+    Returns:
+        The graph, how many output integers differ, the largest difference, and how many there are.
+    """
+    loaded = graph.load(model)
+    feeds = random_feeds(model, seed)
+    ours, theirs = run(loaded, feeds), onnxruntime_values(model, feeds, plain=plain)
+    differing = largest = total = 0
+    for name, expected in theirs.items():
+        assert ours[name].dtype == expected.dtype
+        assert ours[name].shape == expected.shape
+        if expected.dtype.kind == "f":
+            distance = (ours[name].view(np.int32) != expected.view(np.int32)).astype(np.int64)
+        else:
+            distance = np.abs(ours[name].astype(np.int64) - expected.astype(np.int64))
+        differing += int((distance > 0).sum())
+        largest = max(largest, int(distance.max(initial=0)))
+        total += distance.size
+    return loaded, differing, largest, total
+
+
+def operations(loaded: Graph) -> list[str]:
+    """The operations of a graph, in order."""
+    return [node.op for node in loaded.nodes]

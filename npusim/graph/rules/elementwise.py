@@ -60,8 +60,7 @@ def plain_target(node: SourceNode, target: Target) -> None:
 def relu(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
     """A lower bound of 0 on whatever computes the operand."""
     plain_target(node, target)
-    inner = target.clamped(0.0, float("inf"))
-    return _bounded(lowering, node, target, inner)
+    return _bounded(lowering, node, target.clamped(0.0, float("inf")))
 
 
 @lowers("Clip")
@@ -69,9 +68,9 @@ def clip(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
     """Bounds on whatever computes the operand."""
     plain_target(node, target)
     low, high = bounds(lowering, node)
-    return _bounded(lowering, node, target, target.clamped(low, high))
+    return _bounded(lowering, node, target.clamped(low, high))
 
 
-def _bounded(lowering: Lowering, node: SourceNode, target: Target, inner: Target) -> Tensor:
+def _bounded(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
     """The operand within bounds: the tensor itself where they change nothing."""
-    return lowering.realise(replace(inner, value=node.inputs[0], name=target.name))
+    return lowering.realise(replace(target, value=node.inputs[0], source=(*node.source, *target.source)))

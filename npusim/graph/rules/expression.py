@@ -16,6 +16,9 @@ from ..pointwise import Expression, Step
 from ..refusal import Refusal, check_attributes
 from ..source import SourceNode
 
+SILENT = ("Identity", "Dropout")
+"""Operators that change nothing, so that they are no step."""
+
 LONGEST = 64
 """Steps of the longest chain that is tried."""
 
@@ -82,6 +85,7 @@ class _Search:
         self.leaf: Tensor | None = None
         self.steps: list[Step] = []
         self.known: dict[str, Argument] = {}
+        self.source: list[str] = []
 
     def argument(self, value: str, reader: SourceNode) -> Argument:
         """A value as an argument of a step.
@@ -105,11 +109,14 @@ class _Search:
         node = self.lowering.source.producers.get(value)
         if node is None:
             raise Refusal(reader, "it computes on a real input: it needs a QuantizeLinear in front of it")
+        if node.op in SILENT and value == node.output:
+            return self.argument(node.inputs[0], node)
         if node.op not in POINTWISE or value != node.output:
             raise Refusal(node, "its result stays real: it needs a QuantizeLinear behind it")
         if len(self.steps) >= LONGEST:
             raise Refusal(node, f"it needs at most {LONGEST} operators between two quantizations")
         step = POINTWISE[node.op](self, node)
+        self.source += node.source
         self.steps.append(step)
         return len(self.steps)
 
@@ -182,10 +189,6 @@ def _prelu(search: _Search, node: SourceNode) -> Step:
     return Step("leaky_relu", (search.argument(node.inputs[0], node), search.argument(node.inputs[1], node)))
 
 
-def _same(search: _Search, node: SourceNode) -> Step:
-    return Step("add", (search.argument(node.inputs[0], node), 0.0))
-
-
 POINTWISE: dict[str, Callable[[_Search, SourceNode], Step]] = {
     **dict.fromkeys(PLAIN, _plain),
     **dict.fromkeys(PARAMETERS, _with_parameters),
@@ -193,18 +196,16 @@ POINTWISE: dict[str, Callable[[_Search, SourceNode], Step]] = {
     "Clip": _clip,
     "Gelu": _gelu,
     "PRelu": _prelu,
-    "Identity": _same,
-    "Dropout": _same,
 }
 """Every operator that may stand in an expression."""
 
 
-def express(lowering: Lowering, value: str) -> tuple[Tensor, Expression] | Refusal | None:
+def express(lowering: Lowering, value: str) -> tuple[Tensor, Expression, tuple[str, ...]] | Refusal | None:
     """A real value as a function of one quantized tensor.
 
     Returns:
-        The tensor and the function; a refusal where one of the operators is pointwise but cannot be used; None where
-        the value's own operator is not pointwise.
+        The tensor, the function and the names of the ONNX nodes; a refusal where one of the operators is pointwise but
+        cannot be used; None where the value's own operator is not pointwise.
     """
     node = lowering.source.producers[value]
     if node.op not in POINTWISE:
@@ -216,4 +217,4 @@ def express(lowering: Lowering, value: str) -> tuple[Tensor, Expression] | Refus
         return refusal
     if search.leaf is None or search.leaf.shape != lowering.shape(value):
         return Refusal(node, "it needs a live operand of its result's shape")
-    return search.leaf, Expression(tuple(search.steps))
+    return search.leaf, Expression(tuple(search.steps)), tuple(dict.fromkeys(search.source))

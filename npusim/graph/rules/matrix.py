@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -171,7 +172,7 @@ def emit_image(
     )  # fmt: skip
     if target.quantization is not None and target.clamp != whole_range(target.dtype):
         attributes["clamp"] = target.clamp
-    lowering.add(op, inputs, wide, node, **attributes)
+    lowering.add(op, inputs, wide, replace(node, source=(*node.source, *target.source)), **attributes)
     return layout.reshape(lowering, wide, shape, node, name)
 
 

@@ -204,12 +204,11 @@ def pad(lowering: Lowering, node: SourceNode, value: str, tensors: list[Tensor],
     given = constant(lowering, node, 2) if mode == "constant" else None
     fill = np.zeros(1, np.float32) if given is None else given.reshape(1)
     number = int(fill[0]) if not lowering.is_real(value) else 0
-    if lowering.is_real(value):
+    if lowering.is_real(value) and mode == "constant":
         assert tensor.quantization is not None
         integers = quantize.quantize(fill, tensor.quantization, tensor.dtype)
         number = int(integers[0])
-        held = quantize.dequantize(integers, tensor.quantization)
-        if mode == "constant" and not np.array_equal(held, fill.astype(np.float32)):
+        if not np.array_equal(quantize.dequantize(integers, tensor.quantization), fill.astype(np.float32)):
             raise Refusal(node, f"it needs a border value that the scale of its input can express, not {fill[0]}")
     return layout.move(
         lowering, "pad", [tensor], lowering.shape(value), node, name, pads=tuple(widths), mode=mode, value=number

@@ -33,7 +33,7 @@ def _asymmetric(x: Array, scale: Any, _size: int, _result: int) -> Array:
 def _half_pixel_symmetric(x: Array, scale: Any, size: int, result: int) -> Array:
     adjustment = np.float32(result) / (scale * np.float32(size))
     centre = np.float32(size) / np.float32(2)
-    return centre * (np.float32(1) - adjustment) + _half_pixel(x, scale, size, result)
+    return centre * (np.float32(1) - adjustment) + (x + np.float32(0.5)) / scale - np.float32(0.5)
 
 
 TRANSFORMATIONS: dict[str, Callable[[Array, Any, int, int], Array]] = {
@@ -63,6 +63,8 @@ def _positions(lowering: Lowering, node: SourceNode) -> tuple[Array, Array]:
     attributes = node.attributes
     shape, result = lowering.shape(node.inputs[0]), lowering.shape(node.output)
     mode = str(attributes.get("coordinate_transformation_mode", "half_pixel"))
+    if lowering.source.opset < 11:
+        raise Refusal(node, "it needs operator set 11 or newer, which defines positions exactly")
     if mode not in TRANSFORMATIONS:
         raise Refusal(node, f"it needs another coordinate_transformation_mode than {mode}")
     if attributes.get("antialias", 0) or attributes.get("exclude_outside", 0):
@@ -117,7 +119,8 @@ def _linear(x: Array, extent: int) -> tuple[tuple[int, ...], tuple[int, ...], tu
 def resize_linear(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
     """A bilinear resize: one rounding, after rows and columns."""
     if node.attributes.get("mode", "nearest") != "linear":
-        raise Refusal(node, "it needs the mode nearest or linear")
+        nearest_positions(lowering, node)  # says what is wrong with it, for it came here because it cannot be moved
+        raise Refusal(node, "it needs the mode linear here")
     tensor = lowering.activation(node.inputs[0])
     assert tensor is not None
     row_positions, column_positions = _positions(lowering, node)
