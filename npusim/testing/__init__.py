@@ -12,8 +12,9 @@ except ImportError as missing:
 
 from .arena import Arena
 from .instructions import instructions, runnable, words
+from .kernel import check_kernel
 from .recipes import RECIPES, recipe
 
 assert _hypothesis.__version__, "imported first, so that its absence is said plainly"
 
-__all__ = ["RECIPES", "Arena", "instructions", "recipe", "runnable", "words"]
+__all__ = ["RECIPES", "Arena", "check_kernel", "instructions", "recipe", "runnable", "words"]
