@@ -34,7 +34,8 @@ def walks(draw):
             permutation = draw(st.permutations(range(array.ndim)))
             view, array = view.transpose(permutation), array.transpose(permutation)
         elif step == "reshape":
-            target = draw(SHAPES.filter(lambda s: math.prod(s) == array.size) | st.just(array.shape[::-1]))
+            size = array.size
+            target = draw(SHAPES.filter(lambda s, n=size: math.prod(s) == n) | st.just(array.shape[::-1]))
             moved = view.reshape(target)
             if moved is not None:
                 view, array = moved, array.reshape(target)

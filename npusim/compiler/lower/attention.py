@@ -33,14 +33,13 @@ def batched_matmul(ctx: Context, node: Node, fields: dict[str, Any], block: byte
         rows = dst.shape[rank - 2]
         for core, low, high in ctx.shares(rows, 16):
             for turn, (r0, r1) in enumerate(_halves(low, high)):
-                _product(
-                    core, CONV_UNITS[turn], _cut(a, rank - 2, r0, r1), b, _cut(dst, rank - 2, r0, r1), fields, block
-                )
+                x, y = (_cut(view, rank - 2, r0, r1) for view in (a, dst))
+                _product(core, CONV_UNITS[turn], x, b, y, fields, block)
         return
     for core, low, high in ctx.shares(dst.shape[axis]):
         for turn, (first, last) in enumerate(_halves(low, high)):
-            parts = [_cut(view, axis, first, last) for view in (a, b, dst)]
-            _product(core, CONV_UNITS[turn], *parts, fields, block)
+            x, w, y = (_cut(view, axis, first, last) for view in (a, b, dst))
+            _product(core, CONV_UNITS[turn], x, w, y, fields, block)
 
 
 def _halves(low: int, high: int) -> list[tuple[int, int]]:
@@ -121,7 +120,7 @@ def _emit(core: Core, unit: Unit, x: Operand, w: Operand, y: Operand, dims: list
         return
     outer = dims[0] if len(dims) > 1 else Dim(1, (0, 0, 0))
     inner = dims[-1] if dims else Dim(1, (0, 0, 0))
-    strides = {
+    strides: dict[str, Any] = {
         f"{name}_{level}_stride": dim.strides[position] * operand.item_bytes
         for level, dim in (("outer", outer), ("inner", inner))
         for name, operand, position in (("dst", y, 0), ("a", x, 1), ("b", w, 2))

@@ -1,0 +1,101 @@
+"""Waits from hazards: whatever the sequential plan is, the streams are proven and compute what the plan says."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isa.instruction import UNITS_PER_CORE, Unit
+from isa.instructions import Copy, Fill, Lookup
+from isa.memory import Memory
+from isa.program import Segment, SegmentKind, make_program
+from isa.verify import Limits, verify
+from npusim.compiler.plan import Compute, Transfer
+from npusim.compiler.schedule import assign_waits, hoist, place
+from npusim.config import load
+from npusim.sim import Job, simulate
+
+OCM = 1024
+SIZE = 2048
+CORES = 2
+
+
+@st.composite
+def steps(draw):
+    """One step of any unit of two cores on a few hundred bytes, strided or not."""
+    core = draw(st.integers(0, CORES - 1))
+    kind = draw(st.sampled_from(["load", "store", "multicast", "copy", "fill", "lookup"]))
+    # the same few boxes meet often, and any others sometimes
+    run = draw(st.sampled_from([16, 48]) | st.integers(1, 48))
+    count, pitch = draw(st.sampled_from([(1, run), (3, run + 48)]) | st.tuples(st.integers(1, 3), st.just(run + 7)))
+    extent = pitch * (count - 1) + run
+    places = st.sampled_from([0, 64, 300]) | st.integers(0, OCM - extent)
+    place_, other = draw(places), draw(places)
+    if kind in ("load", "store", "multicast"):
+        dims = ((count, pitch, pitch),) if count > 1 else ()
+        mask = draw(st.integers(1, 3)) if kind == "multicast" else 0
+        offset = draw(st.integers(0, SIZE - extent))
+        storage = "t" if kind == "store" else draw(st.sampled_from("st"))
+        return Transfer(core, kind != "store", storage, offset, place_, run, dims, -1, mask)
+    strided = {"count_1": count, "dst_stride_1": pitch}
+    if kind == "fill":
+        return Compute(core, Unit.CV, Fill(dst=place_, run=run, value=draw(st.integers(0, 255)), **strided), -1)
+    if kind == "copy" and abs(place_ - other) >= extent:
+        return Compute(core, Unit.CV, Copy(src=other, dst=place_, run=run, src_stride_1=pitch, **strided), -1)
+    table = 64 * draw(st.integers(0, (OCM - 256) // 64))
+    away = place_ >= table + 256 or place_ + run <= table
+    if not away:
+        return Compute(core, Unit.CV, Fill(dst=place_, run=run), -1)
+    return Compute(core, Unit.TENG, Lookup(src=place_, dst=place_, table=table, count=run), -1)
+
+
+# every byte of OCM and of the storage t is written before anything reads it, and brought out at the end
+FIRST = [Transfer(core, True, "s", OCM * core, 0, OCM, (), -1, 0) for core in range(CORES)]
+FIRST += [Transfer(core, False, "t", OCM * core, 0, OCM, (), -1, 0) for core in range(CORES)]
+LAST = [Transfer(core, False, "r", OCM * core, 0, OCM, (), -1, 0) for core in range(CORES)]
+KINDS = {"s": SegmentKind.INPUT, "t": SegmentKind.OUTPUT, "r": SegmentKind.OUTPUT}
+ADDRESSES = {name: (number, 0) for number, name in enumerate(KINDS)}
+SEGMENTS = [Segment(name=name, kind=kind, size_bytes=SIZE) for name, kind in KINDS.items()]
+HARDWARE = load("small").with_values({"ocm.bytes": OCM})
+
+
+@given(st.lists(steps(), max_size=24), st.booleans())
+@settings(max_examples=150)
+def test_streams_are_proven_and_mean_the_plan(plan, hoisted):
+    placed = place([*FIRST, *plan, *LAST], ADDRESSES)
+    streams, _ = assign_waits(hoist(placed) if hoisted else placed)
+    program = make_program("plan", streams, SEGMENTS, cores=CORES)
+    report = verify(program, Limits(cores=CORES, ocm_bytes=OCM))
+    assert not report.violations, report.violations[0]
+    data = np.random.default_rng(1).integers(0, 256, SIZE, np.uint8)
+    ocm, dram = [np.zeros(OCM, np.uint8) for _ in range(CORES)], [data, *(np.zeros(SIZE, np.uint8) for _ in "tr")]
+    for step in placed:  # the plan, one step after the other
+        step.instruction.operation(Memory(ocm, dram, step.unit // UNITS_PER_CORE))
+    outputs = simulate(HARDWARE, Job(program=program, inputs={"s": data})).outputs
+    assert outputs["t"].tobytes() == dram[1].tobytes()
+    assert outputs["r"].tobytes() == dram[2].tobytes()
+
+
+def test_what_touches_nothing_in_common_waits_for_nothing():
+    plan = [
+        Compute(0, Unit.CV, Fill(dst=0, run=64), -1),
+        Compute(0, Unit.TENG, Lookup(src=512, dst=512, table=256, count=64), -1),
+        Transfer(0, True, "s", 0, 128, 64, (), -1, 0),
+    ]
+    streams, _ = assign_waits(place(plan, ADDRESSES))
+    assert all(not instruction.waits for stream in streams.values() for instruction in stream)
+
+
+def test_interleaved_slices_do_not_wait_for_one_another():
+    halves = [Fill(dst=at, run=16, count_1=8, dst_stride_1=32) for at in (0, 16)]
+    plan = [Compute(0, Unit.CV, halves[0], -1), Compute(0, Unit.SDMA, halves[1], -1)]
+    streams, _ = assign_waits(place(plan, ADDRESSES))
+    assert all(not instruction.waits for stream in streams.values() for instruction in stream)
+
+
+def test_loads_overtake_computation_that_does_not_need_them():
+    compute = [Compute(0, Unit.CV, Fill(dst=64 * k, run=64), -1) for k in range(3)]
+    load_ = Transfer(0, True, "s", 0, 512, 64, (), -1, 0)
+    order = hoist(place([*compute, load_], ADDRESSES))
+    assert [p.is_load for p in order] == [True, False, False, False]
+    needed = hoist(place([compute[0], Transfer(0, True, "s", 0, 32, 64, (), -1, 0)], ADDRESSES))
+    assert [p.is_load for p in needed] == [False, True]
