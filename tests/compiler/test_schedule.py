@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isa.instruction import UNITS_PER_CORE, Unit
+from isa.instruction import UNITS_PER_CORE, Unit, Wait
 from isa.instructions import Copy, Fill, Lookup
 from isa.memory import Memory
 from isa.program import Segment, SegmentKind, make_program
@@ -99,3 +99,13 @@ def test_loads_overtake_computation_that_does_not_need_them():
     assert [p.is_load for p in order] == [True, False, False, False]
     needed = hoist(place([compute[0], Transfer(0, True, "s", 0, 32, 64, (), -1, 0)], ADDRESSES))
     assert [p.is_load for p in needed] == [False, True]
+
+
+def test_a_write_waits_for_every_unit_that_reads():
+    plan = [
+        Compute(0, Unit.CV, Copy(src=0, dst=128, run=64), -1),
+        Transfer(0, False, "t", 0, 0, 64, (), -1, 0),
+        Compute(0, Unit.TENG, Lookup(src=0, dst=0, table=256, count=64), -1),
+    ]
+    streams, _ = assign_waits(place(plan, ADDRESSES))
+    assert streams[2][0].waits == (Wait(3, 1), Wait(4, 1))
