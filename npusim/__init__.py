@@ -11,15 +11,28 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what a type checker and an editor see; at run time __getattr__ loads the same names
     from npusim.errors import NpusimError as NpusimError
+    from npusim.session.builder import build as build
+    from npusim.session.inference import InferenceSession as InferenceSession
+    from npusim.session.inference import NodeArg as NodeArg
+    from npusim.session.inference import get_all_providers as get_all_providers
+    from npusim.session.inference import get_available_providers as get_available_providers
+    from npusim.session.notebook import simulate as simulate
 
 __version__ = "0.1.0"
 
 _PUBLIC: dict[str, str] = {
     # public name -> the module that defines it
+    "InferenceSession": "npusim.session.inference",
+    "NodeArg": "npusim.session.inference",
     "NpusimError": "npusim.errors",
+    "build": "npusim.session.builder",
+    "get_all_providers": "npusim.session.inference",
+    "get_available_providers": "npusim.session.inference",
+    "simulate": "npusim.session.notebook",
 }
 
-__all__ = ["NpusimError", "__version__"]
+__all__ = ["InferenceSession", "NodeArg", "NpusimError", "__version__", "build", "get_all_providers",
+           "get_available_providers", "simulate"]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

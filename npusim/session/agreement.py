@@ -1,0 +1,285 @@
+"""``check``: where, if anywhere, a built model's integers leave those of onnxruntime on the quantized ONNX file.
+
+Used by ``npusim check`` and by tests. The model runs freely: every tensor is compared with what onnxruntime has there,
+after the built model's own results so far.
+
+A built model shows its outputs only. Its other tensors are seen by compiling the model again with them as outputs, and
+running that program with the parameters of the file under test in the place of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+
+from isa.program import Program, SegmentKind
+from npusim.axmodel import Axmodel
+from npusim.config import Hardware
+from npusim.errors import UsageError
+from npusim.graph import Graph, Tensor
+from npusim.session.builder import load_graph
+from npusim.session.inference import check_feeds
+from npusim.session.machine import hardware_of
+from npusim.session.samples import random_feeds
+
+Array = np.ndarray[Any, Any]
+
+TENSORS_AT_ONCE = 96
+"""Tensors a probe has as outputs; a program has at most 256 segments."""
+
+NO_PROBE = (
+    "the file is not what this version builds from this model, so its inner tensors cannot be seen; those compared are "
+    "of a fresh build"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One tensor, ours and onnxruntime's.
+
+    Attributes:
+        tensor: its name.
+        node: the operation that computes it.
+        op: what that operation is.
+        differing: how many elements differ.
+        total: how many there are.
+        largest: largest difference, in steps of the integers, or as a number where they are floats.
+        index: of the first element that differs; () where none does.
+        ours: that element.
+        theirs: the same in onnxruntime.
+    """
+
+    tensor: str
+    node: str
+    op: str
+    differing: int
+    total: int
+    largest: float
+    index: tuple[int, ...] = ()
+    ours: float = 0
+    theirs: float = 0
+
+    def __str__(self) -> str:
+        name = f"{self.tensor} ({self.op} {self.node})"
+        if not self.differing:
+            return f"{name}: all {self.total:,} elements equal"
+        place = ", ".join(map(str, self.index))
+        return (
+            f"{name}: {self.differing:,} of {self.total:,} elements differ, by at most {self.largest:g}; the first at "
+            f"[{place}] is {self.ours:g}, onnxruntime has {self.theirs:g}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What a check found.
+
+    Attributes:
+        first: the first tensor that differs, in the order of the graph; None where all agree.
+        outputs: every output of the file under test.
+        compared: how many tensors were compared.
+        elements: how many elements they have.
+        note: what the reader must know about the comparison; "" where there is nothing.
+    """
+
+    first: Comparison | None
+    outputs: tuple[Comparison, ...]
+    compared: int
+    elements: int
+    note: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every tensor equals onnxruntime's."""
+        return self.first is None
+
+
+def check(
+    source: str | os.PathLike[str] | onnx.ModelProto,
+    built: Axmodel,
+    feeds: Mapping[str, Array] | None = None,
+    *,
+    hardware: Hardware | None = None,
+    seed: int = 0,
+    report: Callable[[float, str], None] | None = None,
+) -> Agreement:
+    """Compare a built model with onnxruntime, tensor by tensor.
+
+    Args:
+        source: the quantized ONNX file it was built from.
+        built: the file under test.
+        feeds: its inputs; by default seeded random ones.
+        hardware: the machine; by default the one the file was built for.
+        seed: of the random inputs.
+        report: told how much of the work is done, and what comes next.
+
+    Raises:
+        UsageError: the file was not built from this model, or inputs that do not fit.
+        ModelError, UnsupportedError: the model cannot be read.
+    """
+    tell = report or _silence
+    machine = hardware or hardware_of(built)
+    graph = _matching_graph(source, built)
+    inputs = check_feeds(built.inputs, feeds if feeds is not None else random_feeds(built.inputs, seed))
+    tell(0.0, "onnxruntime")
+    model = source if isinstance(source, onnx.ModelProto) else onnx.load(source)
+    inner = inner_tensors(graph, model)
+    expected = onnxruntime_values(model, inputs, inner) | onnxruntime_values(model, inputs, ())
+    tell(0.1, "outputs")
+    actual = _run(machine, built.program, inputs)
+    outputs = tuple(_compare(graph, name, actual[name], expected[name]) for name in graph.outputs)
+    found_inner, note, done = None, "", 0
+    elements = sum(output.total for output in outputs)
+    for program, names, own in _probes(graph, machine, built.program, inner):
+        tell(0.2 + 0.8 * done / max(len(inner), 1), names[0])
+        note = "" if own else NO_PROBE
+        values = _run(machine, program, inputs)
+        for name in names:
+            found = _compare(graph, name, values[name], expected[name])
+            done, elements = done + 1, elements + found.total
+            if found.differing:
+                found_inner = found
+                break
+        if found_inner is not None:
+            break
+    place = {name: index for index, name in enumerate(graph.producers)}
+    differing = [found for found in (found_inner, *outputs) if found is not None and found.differing]
+    first = min(differing, key=lambda found: place[found.tensor], default=None)
+    return Agreement(first=first, outputs=outputs, compared=done + len(outputs), elements=elements, note=note)
+
+
+def _silence(share: float, stage: str) -> None:
+    del share, stage
+
+
+# ------------------------------------------------------------------------------------------------- what is compared
+
+
+def _matching_graph(source: str | os.PathLike[str] | onnx.ModelProto, built: Axmodel) -> Graph:
+    """The integer graph of the model, if its interface is that of the file under test."""
+    shapes = {port.name: port.shape for port in built.inputs}
+    described = _interface(
+        onnx.load(source, load_external_data=False) if not isinstance(source, onnx.ModelProto) else source
+    )
+    for what, names, ports in (("inputs", described[0], built.inputs), ("outputs", described[1], built.outputs)):
+        if names != [port.name for port in ports]:
+            there = [port.name for port in ports]
+            raise UsageError(f"{built.name} was not built from this model: its {what} are {there}, the model's {names}")
+    graph = load_graph(source, shapes)
+    for port in (*built.inputs, *built.outputs):
+        tensor = graph.tensor(port.name)
+        if (tensor.dtype, tensor.shape) != (port.dtype, port.shape):
+            raise UsageError(f"{built.name} was not built from this model: it has {port}, the model {tensor}")
+    return graph
+
+
+def _interface(model: onnx.ModelProto) -> tuple[list[str], list[str]]:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value.name for value in model.graph.input if value.name not in constants]
+    return inputs, [value.name for value in model.graph.output]
+
+
+def inner_tensors(graph: Graph, model: onnx.ModelProto) -> list[str]:
+    """Integer tensors that both the graph and the ONNX file compute under the same name, in the graph's order."""
+    known = {name for node in model.graph.node for name in node.output}
+    shown = {*graph.inputs, *graph.outputs}
+    return [
+        name
+        for node in graph.nodes
+        for name in node.outputs
+        if name in known and name not in shown and graph.tensor(name).dtype[0] in "su"
+    ]
+
+
+def onnxruntime_values(model: onnx.ModelProto, feeds: Mapping[str, Array], inner: Sequence[str]) -> dict[str, Array]:
+    """What onnxruntime computes with its integer kernels: the model's outputs, and inner tensors by name."""
+    import onnxruntime
+
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+def _compare(graph: Graph, name: str, data: Array, expected: Array) -> Comparison:
+    tensor: Tensor = graph.tensor(name)
+    node = graph.producers[name]
+    theirs = np.asarray(expected)
+    ours = data.view(tensor.numpy).reshape(tensor.shape)
+    if ours.dtype != theirs.dtype or ours.shape != theirs.shape:
+        found = f"{theirs.dtype}{list(theirs.shape)}"
+        raise UsageError(f"tensor {name} is {tensor.type_text} here and {found} in onnxruntime: not the same model")
+    different = np.asarray((ours != theirs) & ~((ours != ours) & (theirs != theirs)))  # NaNs are equal
+    count = int(np.count_nonzero(different))
+    same = Comparison(tensor=name, node=node.name, op=node.op, differing=count, total=tensor.size, largest=0)
+    if not count:
+        return same
+    index = tuple(int(axis[0]) for axis in np.nonzero(np.atleast_1d(different)))[: different.ndim]
+    wide = np.float64 if tensor.dtype[0] == "f" else np.int64
+    largest = np.max(np.abs(ours.astype(wide) - theirs.astype(wide)))
+    return Comparison(**base, largest=float(largest), index=index, ours=float(ours[index]), theirs=float(theirs[index]))
+
+
+# ------------------------------------------------------------------------------------------------------------ probes
+
+
+def _probes(
+    graph: Graph, hardware: Hardware, program: Program, inner: Sequence[str]
+) -> Iterator[tuple[Program, Sequence[str], bool]]:
+    """Programs with inner tensors as outputs, which tensors, and whether they run with the tested file's parameters."""
+    from npusim.compiler.build import compile_graph
+
+    if not inner:
+        return
+    fresh = compile_graph(graph, hardware, program.cores)
+    for start in range(0, len(inner), TENSORS_AT_ONCE):
+        names = inner[start : start + TENSORS_AT_ONCE]
+        probe = compile_graph(replace(graph, outputs=(*graph.outputs, *names)), hardware, program.cores)
+        own = _transplant(program, fresh, probe)
+        yield own or probe, names, own is not None
+
+
+def _transplant(program: Program, fresh: Program, probe: Program) -> Program | None:
+    """The probe with the parameters of a program under test.
+
+    That is possible where the program's instructions are those of a fresh build, and the probe's parameters lie where
+    the fresh build's do.
+    """
+    if not _same_streams(program, fresh):
+        return None
+    given, usual = ({s.name: s.data for s in p.segments if s.kind is SegmentKind.PARAMETERS} for p in (program, fresh))
+    segments = []
+    for segment in probe.segments:
+        if segment.kind is not SegmentKind.PARAMETERS:
+            segments.append(segment)
+            continue
+        mine, theirs = usual.get(segment.name), given.get(segment.name)
+        if mine is None or theirs is None or segment.data is None or mine.size != theirs.size:
+            return None
+        size = mine.size
+        if segment.size_bytes < size or not np.array_equal(segment.data[:size], mine):
+            return None
+        segments.append(replace(segment, data=np.concatenate([theirs, segment.data[size:]])))
+    return replace(probe, segments=tuple(segments), stamp="")
+
+
+def _same_streams(one: Program, other: Program) -> bool:
+    return one.streams.keys() == other.streams.keys() and all(
+        np.array_equal(words, other.streams[unit]) for unit, words in one.streams.items()
+    )
+
+
+def _run(hardware: Hardware, program: Program, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    from npusim.sim import Job, Mode, simulate
+
+    # a program under test may be broken; what it computes is the question
+    return simulate(hardware, Job(program=program, inputs=feeds), mode=Mode.VALUES, allow_unverified=True).outputs
