@@ -129,7 +129,14 @@ class _Walk:
         return found
 
     def _quantized_type(self, node: SourceNode) -> ValueType:
+        if not node.input(0) or not node.input(1):
+            raise ModelError(f"node {node.name!r} ({node.op}) is malformed: it needs a tensor and a scale")
         shape = self.types[node.inputs[0]].shape
+        integers = [name for name in (node.inputs[0] if node.op == "DequantizeLinear" else "", node.input(2)) if name]
+        for name in integers:
+            if self.types[name].dtype[0] not in "su":
+                dtype = self.types[name].dtype
+                raise ModelError(f"node {node.name!r} ({node.op}) is malformed: {name!r} holds {dtype} and no integers")
         if node.op == "DequantizeLinear":
             return ValueType(self.types[node.inputs[1]].dtype, shape)
         if node.input(2):

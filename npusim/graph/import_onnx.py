@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from npusim.errors import UsageError, did_you_mean
@@ -53,6 +54,11 @@ def read_model(model: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.ModelP
         raise ModelError("is not an ONNX model, or is cut off", label) from error
     if not proto.HasField("graph") or not proto.opset_import:
         raise ModelError("is not an ONNX model: it has no graph or no operator set", label)
+    if proto.functions:
+        try:
+            proto = onnx.inliner.inline_local_functions(proto)
+        except Exception as error:  # whatever the inliner and the parser throw
+            raise ModelError(f"has functions that cannot be inlined: {error}", label) from error
     return proto, folder, label
 
 
@@ -89,12 +95,14 @@ def _import(
         raise UnsupportedError(
             node="", op="", constraint=f"{label or 'the model'} has sparse initialisers", way_out="make them dense"
         )
+    _check_text(graph.name, *(value.name for value in (*graph.initializer, *graph.input, *graph.output)))
+    _check_text(*(value.name for value in graph.value_info), *(entry.domain for entry in proto.opset_import))
     constants = {tensor.name: tensor_array(tensor, folder) for tensor in graph.initializer}
     feeds = [value for value in graph.input if value.name not in constants]
     constants |= _bound_constants(bound, feeds)
     feeds = [value for value in feeds if value.name not in bound]
     types = _input_types(feeds, shapes)
-    nodes = tuple(_nodes(graph, folder))
+    nodes = tuple(_nodes(graph, folder, opsets))
     _check_names(nodes, [*types, *constants], [value.name for value in graph.output])
     types |= _declared_types(graph)
     return SourceGraph(
@@ -177,9 +185,14 @@ def _external_array(tensor: TensorProto, folder: Path | None) -> Array:
 # ------------------------------------------------------------------------------------------------------------ nodes
 
 
-def _nodes(graph: onnx.GraphProto, folder: Path | None) -> Iterator[SourceNode]:
+def _nodes(graph: onnx.GraphProto, folder: Path | None, opsets: Mapping[str, int]) -> Iterator[SourceNode]:
     taken: set[str] = set()
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = onnx.IR_VERSION
+    context.opset_imports = dict(opsets)
     for proto in graph.node:
+        _check_text(proto.name, proto.op_type, proto.domain, *proto.input, *proto.output)
+        _check_text(*(attribute.name for attribute in proto.attribute))
         domain = "" if proto.domain in DEFAULT_DOMAIN_NAMES else proto.domain
         op = f"{domain}.{proto.op_type}" if domain else proto.op_type
         output = next((name for name in proto.output if name), "")
@@ -190,6 +203,11 @@ def _nodes(graph: onnx.GraphProto, folder: Path | None) -> Iterator[SourceNode]:
         if not output:
             raise ModelError(f"node {name!r} ({op}) has no output")
         attributes = {attribute.name: _attribute(name, op, attribute, folder) for attribute in proto.attribute}
+        if not domain and onnx.defs.has(op, opsets[""]):
+            try:
+                onnx.checker.check_node(proto, context)
+            except onnx.checker.ValidationError as error:
+                raise ModelError(f"node {name!r} ({op}) is malformed: {str(error).splitlines()[0]}") from error
         yield SourceNode(
             name=name,
             op=op,
@@ -225,6 +243,17 @@ def _attribute(node: str, op: str, attribute: AttributeProto, folder: Path | Non
         raise UnsupportedError(
             node=node, op=op, constraint=f"attribute {attribute.name!r} is neither number, text nor tensor"
         ) from error
+
+
+def _check_text(*values: str | bytes) -> None:
+    """Names are text; the parser hands out what is not as bytes.
+
+    Raises:
+        ModelError: a name that is not UTF-8.
+    """
+    for value in values:
+        if not isinstance(value, str):
+            raise ModelError(f"it holds a name that is no text: {value!r}")
 
 
 def _check_names(nodes: tuple[SourceNode, ...], given: Sequence[str], outputs: Sequence[str]) -> None:

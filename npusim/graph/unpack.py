@@ -9,7 +9,7 @@ Requires: nothing. Ensures: no QLinear operator with constant scales and zero po
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -147,33 +147,62 @@ def _concat(u: Unpacking) -> None:
 
 _WINDOW = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides", "dilations")
 
-FORMS: dict[str, tuple[Callable[[Unpacking], None], tuple[int, ...]]] = {
-    "QLinearConv": (_conv, (1, 2, 4, 5, 6, 7)),
-    MICROSOFT + "QLinearConv": (_conv, (1, 2, 4, 5, 6, 7)),
-    "QLinearMatMul": (_matmul, (1, 2, 4, 5, 6, 7)),
-    MICROSOFT + "QGemm": (_gemm, (1, 2, 4, 5, 7, 8)),
-    MICROSOFT + "MatMulIntegerToFloat": (_matmul_to_float, (2, 3, 4, 5)),
-    MICROSOFT + "QLinearAdd": (_binary("Add"), (1, 2, 4, 5, 6, 7)),
-    MICROSOFT + "QLinearMul": (_binary("Mul"), (1, 2, 4, 5, 6, 7)),
-    MICROSOFT + "QLinearSigmoid": (_unary("Sigmoid"), (1, 2, 3, 4)),
-    MICROSOFT + "QLinearLeakyRelu": (_unary("LeakyRelu", "alpha"), (1, 2, 3, 4)),
-    MICROSOFT + "QLinearSoftmax": (_unary("Softmax", "axis"), (1, 2, 3, 4)),
-    MICROSOFT + "QLinearAveragePool": (_unary("AveragePool", *_WINDOW), (1, 2, 3, 4)),
-    MICROSOFT + "QLinearGlobalAveragePool": (_unary("GlobalAveragePool"), (1, 2, 3, 4)),
-    MICROSOFT + "QLinearReduceMean": (_unary("ReduceMean", "axes", "keepdims"), (1, 2, 3, 4)),
-    MICROSOFT + "QLinearConcat": (_concat, ()),
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How an operator is taken apart.
+
+    Attributes:
+        unpack: does it.
+        least: number of inputs that it always has.
+        constants: inputs that have to be constants for that; None where all but each third from the third on.
+    """
+
+    unpack: Callable[[Unpacking], None]
+    least: int
+    constants: tuple[int, ...] | None
+
+
+_PRODUCT = (1, 2, 4, 5, 6, 7)
+_UNARY = (1, 2, 3, 4)
+
+FORMS: dict[str, Form] = {
+    "QLinearConv": Form(unpack=_conv, least=8, constants=_PRODUCT),
+    "QLinearMatMul": Form(unpack=_matmul, least=8, constants=_PRODUCT),
+    MICROSOFT + "QLinearConv": Form(unpack=_conv, least=8, constants=_PRODUCT),
+    MICROSOFT + "QGemm": Form(unpack=_gemm, least=6, constants=(1, 2, 4, 5, 7, 8)),
+    MICROSOFT + "MatMulIntegerToFloat": Form(unpack=_matmul_to_float, least=4, constants=(2, 3, 4, 5)),
+    MICROSOFT + "QLinearAdd": Form(unpack=_binary("Add"), least=7, constants=_PRODUCT),
+    MICROSOFT + "QLinearMul": Form(unpack=_binary("Mul"), least=7, constants=_PRODUCT),
+    MICROSOFT + "QLinearConcat": Form(unpack=_concat, least=5, constants=None),
+    **{
+        MICROSOFT + name: Form(unpack=unpack, least=4, constants=_UNARY)
+        for name, unpack in {
+            "QLinearSigmoid": _unary("Sigmoid"),
+            "QLinearLeakyRelu": _unary("LeakyRelu", "alpha"),
+            "QLinearSoftmax": _unary("Softmax", "axis"),
+            "QLinearAveragePool": _unary("AveragePool", *_WINDOW),
+            "QLinearGlobalAveragePool": _unary("GlobalAveragePool"),
+            "QLinearReduceMean": _unary("ReduceMean", "axes", "keepdims"),
+        }.items()
+    },
 }
-"""How each operator is taken apart, and which of its inputs have to be constants for that."""
+"""Every quantized operator that has a QDQ form."""
 
 RENAMED = {MICROSOFT + "QuantizeLinear": "QuantizeLinear", MICROSOFT + "DequantizeLinear": "DequantizeLinear"}
 """Operators of other domains with the meaning of a standard one."""
 
 
-def _can_unpack(node: SourceNode, constants: dict[str, Array], needed: tuple[int, ...]) -> bool:
-    if node.op.endswith("QLinearConcat"):
-        needed = (0, 1, *(at for at in range(2, len(node.inputs)) if at % 3 != 2))
-    channels_last = node.attributes.get("channels_last", 0)
-    return not channels_last and all(not node.input(at) or node.input(at) in constants for at in needed)
+def _can_unpack(node: SourceNode, constants: dict[str, Array], form: Form) -> bool:
+    count = len(node.inputs)
+    needed = form.constants
+    if needed is None:
+        needed = (0, 1, *(at for at in range(2, count) if at % 3 != 2))
+        if count % 3 != 2:
+            return False
+    if count < form.least or node.attributes.get("channels_last", 0):
+        return False
+    return all(not node.input(at) or node.input(at) in constants for at in needed)
 
 
 def unpack(graph: SourceGraph) -> SourceGraph:
@@ -181,12 +210,12 @@ def unpack(graph: SourceGraph) -> SourceGraph:
     nodes: list[SourceNode] = []
     constants = dict(graph.constants)
     for node in graph.nodes:
-        form, needed = FORMS.get(node.op, (None, ()))
-        if form is not None and _can_unpack(node, constants, needed):
+        form = FORMS.get(node.op)
+        if form is not None and _can_unpack(node, constants, form):
             unpacking = Unpacking(node, constants)
-            form(unpacking)
+            form.unpack(unpacking)
             nodes += unpacking.nodes
-        elif node.op in RENAMED:
+        elif node.op in RENAMED and len(node.inputs) >= 2:
             nodes.append(replace(node, op=RENAMED[node.op]))
         else:
             nodes.append(node)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +129,77 @@ def test_a_tensor_with_too_few_bytes_is_refused():
     model.graph.initializer[2].raw_data = b"abc"
     with pytest.raises(ModelError, match=r"tensor 'c5' is damaged"):
         graph.load(model)
+
+
+def varied_model() -> onnx.ModelProto:
+    """A bit of everything whose attributes and operands the import looks at."""
+    b = Builder()
+    x = b.real_input("x", [1, 4, 8, 8], 0.05, 100)
+    w = b.dequantize(np.ones((4, 4, 3, 3), np.int8), np.full(4, 0.01, np.float32), axis=0)
+    x = b.quantize(b.op("Conv", x, w, pads=[1, 1, 1, 1], strides=[1, 1], group=1), 0.05, 100)
+    x = b.quantize(b.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=0), 0.05, 100)
+    x = b.quantize(b.op("AveragePool", x, kernel_shape=[2, 2], pads=[0, 0, 1, 1]), 0.05, 100)
+    scales = b.constant(np.array([1, 1, 2, 2], np.float32))
+    x = b.quantize(b.op("Resize", x, "", scales, mode="linear"), 0.05, 100)
+    x = b.quantize(b.op("Pad", x, b.constant(np.array([0, 0, 1, 1, 0, 0, 0, 0])), mode="constant"), 0.05, 100)
+    x = b.quantize(b.op("Concat", *b.op("Split", x, outputs=2, axis=1, num_outputs=2), axis=2), 0.05, 100)
+    x = b.op("DepthToSpace", b.op("SpaceToDepth", x, blocksize=2), blocksize=2, mode="CRD")
+    x = b.op("Transpose", b.op("Gather", x, b.constant(np.array([0, 1, 1])), axis=1), perm=[0, 2, 1, 3])
+    x = b.quantize(b.op("Slice", x, *(b.constant(np.array([n])) for n in (0, 8, 1, 2))), 0.05, 100)
+    x = b.quantize(b.op("LeakyRelu", x, alpha=0.1), 0.05, 100)
+    x = b.quantize(b.op("ReduceMean", x, b.constant(np.array([3])), keepdims=0), 0.05, 100)
+    x = b.quantize(b.op("LayerNormalization", x, b.constant(np.ones(3, np.float32)), epsilon=1e-3, axis=-1), 0.05, 100)
+    x = b.quantize(b.op("Softmax", b.op("Flatten", x, axis=1), axis=1), 1 / 256, 0)
+    y = b.dequantize(np.ones((2, b_columns(x)), np.int8), 0.01)
+    x = b.quantize(b.op("Gemm", x, y, alpha=0.5, beta=1.0, transA=0, transB=1), 0.05, 100)
+    ms = {"domain": "com.microsoft"}
+    q, p = b.input("q", [1, 2], "u8"), b.parameters(0.1, 3, "u8")
+    b.output(b.op("QLinearAdd", q, *p, b.op("QLinearLeakyRelu", q, *p, *p, alpha=0.1, **ms), *p, *p, **ms), "u8")
+    b.output(b.op("QLinearConcat", *p, q, *p, q, *p, axis=1, **ms), "u8")
+    b.output(b.op("ArgMax", x, axis=1, keepdims=0), "s64")
+    return b.model()
+
+
+def b_columns(_: str) -> int:
+    """Columns of the matrix in front of the Gemm of ``varied_model``: 4 rows of 3 channels."""
+    return 12
+
+
+def damages(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """The model with one thing of one node missing or changed."""
+    for at, node in enumerate(model.graph.node):
+        for index in range(len(node.input)):
+            for change in ("drop", "empty", "swap"):
+                damaged = copy.deepcopy(model)
+                inputs = damaged.graph.node[at].input
+                if change == "drop":
+                    del inputs[index:]
+                else:
+                    inputs[index] = "" if change == "empty" else damaged.graph.initializer[0].name
+                yield f"{node.name} {change} {index}", damaged
+        for index, attribute in enumerate(node.attribute):
+            for value in (None, -7, "text", 0.5, [1], [9, 9, 9, 9], [-1, 2]):
+                damaged = copy.deepcopy(model)
+                del damaged.graph.node[at].attribute[index]
+                if value is not None:
+                    damaged.graph.node[at].attribute.append(helper.make_attribute(attribute.name, value))
+                yield f"{node.name} {attribute.name}={value}", damaged
+
+
+def test_the_varied_model_is_sound():
+    assert not graph.load(varied_model()).cpu_nodes
+
+
+def test_damaged_nodes_are_refused_or_read_but_nothing_else_happens():
+    crashes = []
+    for what, damaged in damages(varied_model()):
+        try:
+            graph.load(damaged)
+        except NpusimError:
+            continue
+        except Exception as error:  # noqa: BLE001 - that is what the test is about
+            crashes.append(f"{what}: {type(error).__name__} {error}")
+    assert crashes == []
 
 
 def test_nodes_out_of_order_are_sorted():
