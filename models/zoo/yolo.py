@@ -7,7 +7,7 @@ caller's. Recipes only; layers live in ``models.layers``.
 from __future__ import annotations
 
 from ..graph import Network, Value
-from ..layers import BRANCH, LINEAR, SMOOTH, concat, conv, conv_bn, max_pool, resize, silu, split
+from ..layers import BRANCH, LINEAR, SILU, concat, conv, conv_bn, max_pool, resize, silu, split
 from ..recipe import recipe
 
 IMAGE = (1, 3, 640, 640)
@@ -39,7 +39,9 @@ def yolov5s(net: Network, x: Value, *, classes: int = 80) -> dict[str, Value]:
         p5 = c3(net, "23", x, 512, shortcut=False)
         with net.scope(24):
             channels = ANCHORS * (5 + classes)
-            heads = [conv(net, f"m.{at}", level, channels, gain=SMOOTH) for at, level in enumerate((p3, p4, p5))]
+            heads = [
+                conv(net, f"m.{at}", level, channels, gain=SILU, centre=False) for at, level in enumerate((p3, p4, p5))
+            ]
     return {f"stride{8 << at}": head for at, head in enumerate(heads)}
 
 
@@ -101,7 +103,7 @@ def cbs(
     kernel: int = 1,
     stride: int = 1,
     padding: int | None = None,
-    gain: float = SMOOTH,
+    gain: float = SILU,
 ) -> Value:
     """Convolution, batch normalisation, SiLU."""
     names = (f"{name}.conv", f"{name}.bn")
@@ -115,6 +117,7 @@ def cbs(
         padding=padding,
         activation=silu,
         gain=gain,
+        centre=False,
         eps=EPS,
     )
 
@@ -123,7 +126,7 @@ def bottleneck(net: Network, name: str, x: Value, kernels: tuple[int, int], shor
     """Two convolutions of equal width, beside a shortcut where asked for."""
     with net.scope(name):
         y = cbs(net, "cv1", x, x.shape[1], kernel=kernels[0])
-        y = cbs(net, "cv2", y, x.shape[1], kernel=kernels[1], gain=SMOOTH * (BRANCH if shortcut else 1))
+        y = cbs(net, "cv2", y, x.shape[1], kernel=kernels[1], gain=SILU * (BRANCH if shortcut else 1))
     return net.op("Add", x, y) if shortcut else y
 
 
@@ -157,4 +160,4 @@ def sppf(net: Network, name: str, x: Value, channels: int) -> Value:
 def _branch(net: Network, name: str, x: Value, channels: int, outputs: int) -> Value:
     with net.scope(name):
         y = cbs(net, "1", cbs(net, "0", x, channels, kernel=3), channels, kernel=3)
-        return conv(net, "2", y, outputs, gain=SMOOTH)
+        return conv(net, "2", y, outputs, gain=SILU, centre=False)

@@ -106,5 +106,4 @@ HEAVY = ("vgg16", "vit_b16", "swin_s", "deit_s", "yolov8s", "yolov5s", "resnet50
 def test_every_family_survives_onnxruntimes_quantiser(name, format_):
     model = models.build(name)
     for wanted, found in zip(outputs(model, 200), outputs(quantize(model, format_), 200), strict=True):
-        # random weights amplify rounding from layer to layer, most in the detectors' sixty convolutions: 0.83
-        assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > (0.8 if name.startswith("yolo") else 0.9)
+        assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.9
