@@ -13,7 +13,7 @@ from npusim.graph import Graph, require_integer
 from . import lower
 from .arena import Arena
 from .context import LOWERINGS, Context, LoweringError
-from .lower.movement import copy
+from .lower.assemble import copy
 from .memory import place_storages
 from .plan import Core, Plan, Storage
 from .schedule import assign_waits, drop_dead_stores, hoist, place

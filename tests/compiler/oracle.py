@@ -25,10 +25,13 @@ def random_feeds(graph, seed=0):
     return feeds
 
 
-def check_graph(graph, cores=(1, 2, 3), hardware="ax650n", seed=0):
-    """Every program verifies and gives the interpreter's integers; returns the results by number of cores."""
-    machine = load(hardware)
-    feeds = random_feeds(graph, seed)
+def check_graph(graph, cores=(1, 2, 3), hardware="ax650n", seed=0, feeds=None):
+    """Every program verifies and gives the interpreter's integers; returns the results by number of cores.
+
+    ``hardware`` is a name or a configuration, ``feeds`` takes the place of random inputs.
+    """
+    machine = load(hardware) if isinstance(hardware, str) else hardware
+    feeds = random_feeds(graph, seed) | (feeds or {})
     wanted = run(graph, feeds)
     results = {}
     for count in cores:

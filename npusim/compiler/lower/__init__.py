@@ -1,5 +1,6 @@
 """One lowering function per operation of the graph; importing this fills the registry."""
 
-from . import matrix, movement, pool, rows, vector
+from . import gather, matrix, movement, pool, rearrange, reduce, resize, rows, transposed, vector
 
-assert all((matrix, movement, pool, rows, vector)), "imported for their entries in the registry"
+MODULES = (gather, matrix, movement, pool, rearrange, reduce, resize, rows, transposed, vector)
+"""Imported for their entries in the registry."""

@@ -14,6 +14,7 @@ from npusim.graph import Node
 
 from ..context import Context, clamp_of, dtype_of, lowers, scale_of, zero_of
 from ..view import View
+from .cut import boxes, sub_view
 from .matrix import token_rows
 
 
@@ -24,19 +25,17 @@ def rows(ctx: Context, node: Node) -> None:
     src = token_rows(ctx, node.inputs[0])
     plain = src.storage != ctx.view(node.inputs[0]).storage
     dst = ctx.new(node.output, like=None if plain else ctx.view(node.inputs[0]))
-    tokens, length = src.shape
+    length = src.shape[1]
     result_rows = View(dst.storage, 0, src.axes)
     cls, block = _block(ctx, node)
-    for core, low, high in ctx.shares(tokens):
-        part, result_view = src.slice(0, low, high), result_rows.slice(0, low, high)
-        assert part is not None
-        assert result_view is not None
+    for core, box in boxes(ctx, result_rows, x.numpy.itemsize + y.numpy.itemsize, [src], keep=[1]):
+        part, result_view = sub_view(src, box), sub_view(result_rows, box)
         a, b = core.fetch(part), core.room(result_view)
         fields: dict[str, Any] = {"src_type": dtype_of(x), "dst_type": dtype_of(y)}
         core.run(
             Unit.TENG,
             cls(
-                src=a.address, dst=b.address, params=core.constant(block), rows=high - low, length=length,
+                src=a.address, dst=b.address, params=core.constant(block), rows=box[0][1] - box[0][0], length=length,
                 src_row_stride=length * a.item_bytes, dst_row_stride=length * b.item_bytes, **fields,
             ),
         )  # fmt: skip

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from isa import law
 from isa.instruction import Unit
-from isa.instructions import Add, Dequantize, Div, Lookup, Max, Min, Mul, Parameters, Quantize, Rescale, Sub
-from npusim.graph import Node
+from isa.instructions import Add, Dequantize, Div, Lookup, Max, Min, Mul, Parameters, Quantize, Requantize, Rescale, Sub
+from npusim.graph import Node, Tensor
+from npusim.graph.ir import Quantization
 
 from ..context import Context, LoweringError, clamp_of, dtype_of, lowers, scale_of, scaled_block, zero_of
 from ..joint import Dim, joint_dims
 from ..plan import Core, Operand
 from ..view import View
+from .cut import boxes, common_axes, single, sub_view
+from .move import COUNT_LIMIT, chunks
 from .movement import relayout
 
 BINARY: dict[str, Any] = {"add": Add, "sub": Sub, "mul": Mul, "div": Div, "min": Min, "max": Max}
 BINARY_OUTER = 3
 ROW_OUTER = 1
+MOST_SCALES = 4096
+"""Scales of one tensor that each take an instruction."""
 
 
 @lowers(*BINARY)
@@ -33,80 +41,138 @@ def binary(ctx: Context, node: Node) -> None:
         "a_type": dtype_of(operands[0]), "b_type": dtype_of(operands[1]), "dst_type": dtype_of(y),
     }  # fmt: skip
     block = scaled_block(node, operands, y).pack()
-    views = [_aligned(ctx, name, dst) for name in node.inputs]
-    for core, parts in _shares(ctx, dst, views):
+    views = _walkable(ctx, dst, node.inputs)
+    for core, parts in _tiles(ctx, views):
         a, b = (core.fetch(part) for part in parts[1:])
         result = core.room(parts[0])
         dims = joint_dims([result.axes, a.axes, b.axes])
-        assert dims is not None, "aligned operands have common factors"
-        _binary(core, BINARY[node.op], result, a, b, dims, fields | {"params": core.constant(block)})
+        assert dims is not None, "operands that are walked together have common factors"
+        _binary(core, BINARY[node.op], (result, a, b), dims, fields | {"params": core.constant(block)})
         core.flush(parts[0], result)
         core.release()
 
 
-def _aligned(ctx: Context, name: str, dst: View) -> View:
-    """An operand padded with leading axes, and copied where its fastest axis is not the result's."""
-    view = ctx.view(name)
-    missing = len(dst.axes) - len(view.axes)
-    padded = View(view.storage, view.offset, ((),) * missing + view.axes)
-    dims = joint_dims([dst.axes, padded.axes])
-    if dims is None or (dims and dims[-1].strides[1] > 1):
-        order = tuple(a - missing for a in dst.order if a >= missing)
-        view = relayout(ctx, name, order)
-        padded = View(view.storage, view.offset, ((),) * missing + view.axes)
-    return padded
+def _walkable(ctx: Context, dst: View, names: Sequence[str]) -> list[View]:
+    """The result and its operands over common axes, contiguous where the result is; others are copied first.
+
+    An operand has leading axes added where it has fewer than the result.
+    """
+    views = [dst]
+    for name in names:
+        view = _padded(ctx.view(name), len(dst.axes))
+        dims = joint_dims([dst.axes, view.axes])
+        if dims is None or (dims and dims[-1].strides[1] > 1):
+            missing = len(dst.axes) - len(ctx.tensor(name).shape)
+            order = tuple(a - missing for a in dst.order if a >= missing)
+            view = _padded(relayout(ctx, name, order), len(dst.axes))
+        views.append(view)
+    if all(single(view) for view in views):
+        return views
+    common = common_axes(views)
+    if common is None or any(axes and axes[-1] and axes[-1][0][1] > 1 for axes in (v.axes for v in common)):
+        plain = [_padded(relayout(ctx, n, range(len(ctx.tensor(n).shape))), len(dst.axes)) for n in names]
+        common = common_axes([dst, *plain])
+    assert common is not None, "a dense result and dense operands have common factors"
+    return common
 
 
-def _shares(ctx: Context, dst: View, others: list[View]) -> Iterator[tuple[Core, list[View]]]:
-    """The result and its operands cut along the result's slowest axis; whole on one core where that cuts a factor."""
-    axis = next((a for a in dst.order if dst.shape[a] > 1), 0)
-    shares = []
-    for core, low, high in ctx.shares(dst.shape[axis]):
-        parts = [dst.slice(axis, low, high)]
-        parts += [v if v.shape[axis] == 1 else v.slice(axis, low, high) for v in others]
-        if any(part is None for part in parts):
-            yield ctx.cores[0], [dst, *others]
-            return
-        shares.append((core, [part for part in parts if part is not None]))
-    yield from shares
+def _padded(view: View, rank: int) -> View:
+    return View(view.storage, view.offset, ((),) * (rank - len(view.axes)) + view.axes)
 
 
-def _binary(core: Core, cls: Any, y: Operand, a: Operand, b: Operand, dims: list[Dim], fields: dict[str, Any]) -> None:
-    """One instruction, or one for every index of the slowest dimension where there are too many."""
-    if len(dims) > BINARY_OUTER + 1:
-        head, rest = dims[0], dims[1:]
-        for index in range(head.size):
-            y1, a1, b1 = (o.at(index * stride) for o, stride in zip((y, a, b), head.strides, strict=True))
-            _binary(core, cls, y1, a1, b1, rest, fields)
-        return
-    inner = dims[-1] if dims else Dim(1, (1, 1, 1))
-    assert inner.strides[0] == 1, "the fastest dimension of a result is contiguous"
-    made: dict[str, Any] = {"count": inner.size, "a_broadcast": int(inner.strides[1] == 0),
-                            "b_broadcast": int(inner.strides[2] == 0)}  # fmt: skip
-    for level, dim in zip(range(len(dims) - 1, 0, -1), dims[:-1], strict=True):
-        made[f"count_{level}"] = dim.size
-        for name, operand, stride in zip(("dst", "a", "b"), (y, a, b), dim.strides, strict=True):
-            made[f"{name}_stride_{level}"] = stride * operand.item_bytes
-    core.run(Unit.TENG, cls(a=a.address, b=b.address, dst=y.address, **made, **fields))
+def _tiles(ctx: Context, views: Sequence[View]) -> Iterator[tuple[Core, list[View]]]:
+    """The result and its operands, tile after tile."""
+    items = [ctx.plan.storages[view.storage].item_bytes for view in views]
+    followed = [view for view in views[1:] if view.shape == views[0].shape]
+    for core, box in boxes(ctx, views[0], sum(items), followed):
+        yield core, [sub_view(view, box) for view in views]
+
+
+def _binary(core: Core, cls: Any, operands: Sequence[Operand], dims: list[Dim], fields: dict[str, Any]) -> None:
+    """One instruction, or several where there are more or longer loops than one holds."""
+    inner = Dim(1, (1, 1, 1))
+    if dims and dims[-1].strides[0] == 1 and max(dims[-1].strides) == 1:
+        inner = dims.pop()
+    fields = fields | {"count": inner.size, "a_broadcast": int(inner.strides[1] == 0),
+                       "b_broadcast": int(inner.strides[2] == 0)}  # fmt: skip
+    for moved, outer in nests(operands, dims, BINARY_OUTER):
+        made: dict[str, Any] = {}
+        for level, dim in zip(range(len(outer), 0, -1), outer, strict=True):
+            made[f"count_{level}"] = dim.size
+            for name, operand, stride in zip(("dst", "a", "b"), moved, dim.strides, strict=True):
+                made[f"{name}_stride_{level}"] = stride * operand.item_bytes
+        y, a, b = moved
+        core.run(Unit.TENG, cls(a=a.address, b=b.address, dst=y.address, **made, **fields))
+
+
+def nests(
+    operands: Sequence[Operand], dims: Sequence[Dim], most_dims: int
+) -> Iterator[tuple[list[Operand], list[Dim]]]:
+    """The outer loops of one instruction after the other, with the operands where each begins."""
+    for offsets, loops in chunks([0] * len(operands), dims, most_dims, COUNT_LIMIT, 1):
+        yield [operand.at(offset) for operand, offset in zip(operands, offsets, strict=True)], loops
 
 
 @lowers("table", "rescale", "quantize", "dequantize", "cast")
 def unary(ctx: Context, node: Node) -> None:
     """The result keeps the order of the operand."""
     x, y = ctx.tensor(node.inputs[0]), ctx.tensor(node.output)
-    src = ctx.view(node.inputs[0])
-    dst = ctx.new(node.output, like=src)
-    for core, parts in _shares(ctx, dst, [src]):
+    dst = ctx.new(node.output, like=ctx.view(node.inputs[0]))
+    views = _walkable(ctx, dst, node.inputs[:1])
+    varying = next((t for t in (x, y) if t.quantization is not None and not t.quantization.per_tensor), None)
+    if varying is None or node.op not in ("quantize", "dequantize"):
+        _walk(ctx, node, views, (x, y))
+        return
+    for box, quantization in scale_boxes(node, varying):
+        if len(views[0].axes) != len(varying.shape):
+            raise LoweringError(
+                f"{node.name} ({node.op}): its scales vary along an axis of an operand that is split into windows; "
+                "put a copy of the operand, such as a reshape, in front"
+            )
+        tensors = (x, replace(y, quantization=quantization)) if varying is y else (
+            replace(x, quantization=quantization), y)  # fmt: skip
+        _walk(ctx, node, [sub_view(view, box) for view in views], tensors)
+
+
+def scale_boxes(node: Node, tensor: Tensor) -> Iterator[tuple[list[tuple[int, int]], Quantization]]:
+    """The boxes of a tensor that have one scale each.
+
+    Raises:
+        LoweringError: there are more of them than is reasonable.
+    """
+    quantization = tensor.quantization
+    assert quantization is not None
+    axis, scales = quantization.axis, np.asarray(quantization.scale)
+    assert axis is not None, "scales vary along an axis"
+    zeros = np.broadcast_to(quantization.zero_point, scales.shape)
+    if scales.size > MOST_SCALES:
+        raise LoweringError(
+            f"{node.name} ({node.op}): {tensor.name} has {scales.size} scales, each an instruction of its own; "
+            f"the compiler takes up to {MOST_SCALES}, so use larger blocks or one scale per tensor"
+        )
+    for index in np.ndindex(scales.shape):
+        box = [(0, extent) for extent in tensor.shape]
+        if quantization.block:
+            box = [(k, k + 1) for k in index]
+            low = index[axis] * quantization.block
+            box[axis] = (low, min(tensor.shape[axis], low + quantization.block))
+        else:
+            box[axis] = (index[0], index[0] + 1)
+        yield box, Quantization(scale=scales[index], zero_point=int(zeros[index]))
+
+
+def _walk(ctx: Context, node: Node, views: Sequence[View], tensors: tuple[Tensor, Tensor]) -> None:
+    """All tiles of a function of one variable."""
+    for core, parts in _tiles(ctx, views):
         a, result = core.fetch(parts[1]), core.room(parts[0])
         dims = joint_dims([result.axes, a.axes])
         assert dims is not None, "a result in its operand's order has its factors"
-        fields = _unary_fields(core, node, x, y)
-        _unary(core, fields, result, a, dims)
+        _unary(core, _unary_fields(core, node, *tensors), (result, a), dims)
         core.flush(parts[0], result)
         core.release()
 
 
-def _unary_fields(core: Core, node: Node, x: Any, y: Any) -> tuple[Any, dict[str, Any]]:
+def _unary_fields(core: Core, node: Node, x: Tensor, y: Tensor) -> tuple[Any, dict[str, Any]]:
     """The instruction class of a function of one variable, and its fields besides the shape."""
     if node.op == "dequantize":
         head = Parameters(zero_a=zero_of(x), factor_a=scale_of(x))
@@ -119,27 +185,26 @@ def _unary_fields(core: Core, node: Node, x: Any, y: Any) -> tuple[Any, dict[str
     if node.op == "rescale":
         return Rescale, types | {"params": core.constant(scaled_block(node, [x], y).pack())}
     if node.op == "cast":
-        raise LoweringError(f"{node.name} (cast): from {x.dtype} to {y.dtype} is not lowered yet")
+        if y.dtype[0] == "f":
+            raise LoweringError(f"{node.name} (cast): to {y.dtype}; the machine makes floats only by dequantizing")
+        return Requantize, types | {"params": core.constant(Parameters(low=low, high=high).pack())}
     table = law.lookup_table(
         node.attributes["expression"], x.numpy, scale_of(x), zero_of(x), y.numpy, scale_of(y), zero_of(y)
     ).clip(low, high)
     return Lookup, types | {"table": core.constant(table.astype(y.numpy).tobytes())}
 
 
-def _unary(core: Core, what: tuple[Any, dict[str, Any]], y: Operand, x: Operand, dims: list[Dim]) -> None:
-    """One instruction, or one for every index of the slowest dimension where there are too many."""
-    if len(dims) > ROW_OUTER + 1:
-        head, rest = dims[0], dims[1:]
-        for index in range(head.size):
-            _unary(core, what, y.at(index * head.strides[0]), x.at(index * head.strides[1]), rest)
-        return
+def _unary(core: Core, what: tuple[Any, dict[str, Any]], operands: Sequence[Operand], dims: list[Dim]) -> None:
+    """One instruction, or several where there are more or longer loops than one holds."""
     cls, fields = what
-    inner = dims[-1] if dims else Dim(1, (1, 1))
-    outer = dims[0] if len(dims) > 1 else Dim(1, (0, 0))
-    core.run(
-        Unit.TENG,
-        cls(
-            src=x.address, dst=y.address, count=inner.size, rows=outer.size,
-            src_row_stride=outer.strides[1] * x.item_bytes, dst_row_stride=outer.strides[0] * y.item_bytes, **fields,
-        ),
-    )  # fmt: skip
+    inner = dims.pop() if dims and dims[-1].strides == (1, 1) else Dim(1, (1, 1))
+    for (y, x), loops in nests(operands, dims, ROW_OUTER):
+        outer = loops[0] if loops else Dim(1, (0, 0))
+        core.run(
+            Unit.TENG,
+            cls(
+                src=x.address, dst=y.address, count=inner.size, rows=outer.size,
+                src_row_stride=outer.strides[1] * x.item_bytes, dst_row_stride=outer.strides[0] * y.item_bytes,
+                **fields,
+            ),
+        )  # fmt: skip
