@@ -35,13 +35,41 @@ def _info() -> ModuleType:
     return info
 
 
+def _build() -> ModuleType:
+    from npusim.cli import build
+
+    return build
+
+
+def _bench() -> ModuleType:
+    from npusim.cli import bench
+
+    return bench
+
+
+def _compare() -> ModuleType:
+    from npusim.cli import compare
+
+    return compare
+
+
+def _check() -> ModuleType:
+    from npusim.cli import check
+
+    return check
+
+
 # What each command is called, how its module is loaded, and what it does.
 COMMANDS: dict[str, tuple[Callable[[], ModuleType], str]] = {
+    "build": (_build, "build a quantized ONNX model for one, two or three cores"),
+    "run": (_run, "run models and programs: exact integers and cycles"),
+    "bench": (_bench, "latency of a built model, as the board's tool prints it"),
+    "compare": (_compare, "build a model for several core allocations or machines and compare them"),
+    "check": (_check, "find the first tensor of a built model that differs from onnxruntime's"),
     "asm": (_assembly, "assemble a program"),
     "disasm": (_assembly, "print a program as assembly text"),
     "verify": (_assembly, "prove a program free of deadlocks, races and bad accesses"),
-    "run": (_run, "run programs: exact integers and cycles"),
-    "info": (_info, "describe a machine or a program"),
+    "info": (_info, "describe a machine, a model or a program, or list the supported operators"),
 }
 
 EXIT_ERROR = 2

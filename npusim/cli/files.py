@@ -1,9 +1,10 @@
-"""Writing result files whole or not at all. Reading belongs to the commands."""
+"""Names of tensor files, and writing result files whole or not at all. Reading belongs to the commands."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,3 +29,8 @@ def write_json(target: str, value: Any) -> None:
         sys.stdout.write(text)
     else:
         write_bytes(target, text.encode())
+
+
+def file_name(tensor: str) -> str:
+    """``<tensor>.bin`` with characters outside ``[A-Za-z0-9_-]`` replaced by ``_``."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", tensor) + ".bin"

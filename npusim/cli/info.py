@@ -1,4 +1,4 @@
-"""``npusim info``: what a machine or a program consists of."""
+"""``npusim info``: what a machine, a program or a built model consists of."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Any
 from isa.instruction import Unit, unit_name
 from isa.program import Program
 from npusim.cli.files import write_json
-from npusim.cli.programs import PROGRAM_SUFFIX, SOURCE_SUFFIX, read_program
+from npusim.cli.programs import MODEL_SUFFIX, PROGRAM_SUFFIX, SOURCE_SUFFIX, read_program
 from npusim.cli.progress import Progress
 from npusim.cli.text import table
 from npusim.config import Hardware, load
+
+OPERATORS = "ops"
 
 UNIT_ROLES = {
     Unit.CONV0: "convolution and matrix products, with bias, requantize and clamp",
@@ -29,7 +31,10 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     del name
     parser.add_argument(
-        "subject", nargs="?", default="ax650n", help="built-in machine, TOML file, program file or source (ax650n)"
+        "subject",
+        nargs="?",
+        default="ax650n",
+        help="built-in machine, TOML file, axmodel, program file or source; ops: the supported operators (ax650n)",
     )
     parser.add_argument("--json", metavar="FILE", help="write the description as JSON; - for standard output")
     parser.add_argument("--warmup", action="store_true", help="compile all kernels for this machine, or load them")
@@ -41,6 +46,14 @@ def _info(arguments: argparse.Namespace) -> int:
         return _warm_up()
     if Path(arguments.subject).suffix in (SOURCE_SUFFIX, PROGRAM_SUFFIX):
         return _program(read_program(arguments.subject), arguments.json)
+    if Path(arguments.subject).suffix == MODEL_SUFFIX:
+        from npusim.cli import describe
+
+        return describe.print_model(arguments.subject, arguments.json)
+    if arguments.subject == OPERATORS:
+        from npusim.cli import describe
+
+        return describe.print_operators(arguments.json)
     return _hardware(load(arguments.subject), arguments.json)
 
 

@@ -1,8 +1,10 @@
-"""Reading programs for the commands: assembled files and assembly sources alike."""
+"""Reading what can be run for the commands: program files, assembly sources and built models alike."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isa.assembler import assemble
 from isa.container import MAGIC, from_bytes
@@ -10,19 +12,88 @@ from isa.errors import AssemblyError, ContainerError
 from isa.program import Program
 from npusim.errors import UsageError
 
+if TYPE_CHECKING:
+    from npusim.axmodel import Axmodel
+
 SOURCE_SUFFIX = ".npuasm"
 PROGRAM_SUFFIX = ".npuprog"
+MODEL_SUFFIX = ".axmodel"
 
 
-def read_program(path: str) -> Program:
-    """The program in a file: a program file, or an assembly source, told apart by their content.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runnable:
+    """A program, and the model it was built from where there is one.
+
+    Attributes:
+        path: the file, as the user gave it.
+        name: of the model or the program.
+        program: what runs.
+        model: the built model; None for a program file or a source.
+    """
+
+    path: str
+    name: str
+    program: Program
+    model: Axmodel | None
+
+
+def read_runnable(path: str) -> Runnable:
+    """What can be run in a file, whatever its kind, which its content tells.
 
     Raises:
-        UsageError: neither of the two.
-        ContainerError, AssemblyError: a broken one; the message begins with the file's name.
+        UsageError: nothing that runs.
+        AxmodelError, ContainerError, AssemblyError: a broken file; the message begins with its name.
         OSError: the file cannot be read.
     """
     data = Path(path).read_bytes()
+    if not _is_program(path, data) and _is_model(path, data):
+        model = _model(path, data)
+        return Runnable(path=path, name=model.name, program=model.program, model=model)
+    program = _program(path, data)
+    return Runnable(path=path, name=program.name, program=program, model=None)
+
+
+def read_program(path: str) -> Program:
+    """The program in a file, as ``read_runnable`` reads it."""
+    return read_runnable(path).program
+
+
+def read_model(path: str) -> Axmodel:
+    """The built model in a file.
+
+    Raises:
+        AxmodelError: no ``.axmodel`` that can be run; the message begins with the file's name.
+        OSError: the file cannot be read.
+    """
+    return _model(path, Path(path).read_bytes())
+
+
+def is_model(path: str) -> bool:
+    """Whether a file is an ``.axmodel``, by its name or its content."""
+    data = Path(path).read_bytes()
+    return not _is_program(path, data) and _is_model(path, data)
+
+
+def _is_program(path: str, data: bytes) -> bool:
+    return data.startswith(MAGIC[:-1]) or Path(path).suffix in (SOURCE_SUFFIX, PROGRAM_SUFFIX)
+
+
+def _is_model(path: str, data: bytes) -> bool:
+    from npusim import axmodel
+
+    return Path(path).suffix == MODEL_SUFFIX or axmodel.is_axmodel(data)
+
+
+def _model(path: str, data: bytes) -> Axmodel:
+    from npusim import axmodel
+
+    try:
+        return axmodel.read(data)
+    except axmodel.AxmodelError as error:
+        raise axmodel.AxmodelError(str(error), path) from error
+
+
+def _program(path: str, data: bytes) -> Program:
     try:
         if data.startswith(MAGIC[:-1]):
             return from_bytes(data)
@@ -32,7 +103,9 @@ def read_program(path: str) -> Program:
         raise ContainerError(f"{path}: {error}") from error
     except AssemblyError as error:
         raise AssemblyError(f"{path}: {error}") from error
-    raise UsageError(f"{path} is neither a program file nor an assembly source ({SOURCE_SUFFIX})")
+    raise UsageError(
+        f"{path} is neither a program file nor an assembly source ({SOURCE_SUFFIX}) nor a built model ({MODEL_SUFFIX})"
+    )
 
 
 def _text(data: bytes) -> str:

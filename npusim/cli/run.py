@@ -5,39 +5,54 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from isa.program import Program, SegmentKind
-from npusim.cli.files import write_bytes, write_json
-from npusim.cli.programs import read_program
-from npusim.cli.text import count, table
+from npusim.cli.files import file_name, write_bytes, write_json
+from npusim.cli.programs import Runnable, read_runnable
+from npusim.cli.results import job_record, perlayer_csv, print_record
+from npusim.cli.text import count
 from npusim.config import Hardware, load
 from npusim.errors import UsageError
 
 MODES = ("full", "time", "values")
+DEFAULT_HARDWARE = "ax650n"
+PERLAYER_NAME = "perlayer"
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     del name
     add = parser.add_argument
-    add("--model", "-m", action="append", required=True, help="program file or source; repeat to run several at once")
+    add(
+        "--model",
+        "-m",
+        action="append",
+        required=True,
+        help="axmodel, program file or source; repeat to run several at once",
+    )
     add(
         "--cores",
         action="append",
         help="physical cores of a model, such as 0 or 0,2: in the order of the models; others get free ones",
     )
-    add("--target_hardware", default="ax650n", help="built-in name or TOML file (ax650n)")
+    add("--target_hardware", help="built-in name or TOML file (a model's own, otherwise ax650n)")
     add("--input_dir", help="folder of <input>.bin files; with several models, <program>/<input>.bin")
     add("--output_dir", help="folder for <output>.bin files; with several models, <program>/<output>.bin")
     add("--list", dest="listing", metavar="FILE", help="run once per line: a subfolder of input_dir and output_dir")
     add(
         "--random_input",
         action="store_true",
-        help="seeded random bytes for the inputs; they are written beside the outputs",
+        help="seeded random values for the inputs; they are written beside the outputs",
+    )
+    add(
+        "--enable_perlayer_output",
+        action="store_true",
+        help=f"write the layers' figures into the output folder, as {PERLAYER_NAME}.csv and {PERLAYER_NAME}.json",
     )
     add("--mode", choices=MODES, default="full", help="values and time, time only, or values only (full)")
     add("--max_cycles", type=int, help="stop with an error after this cycle")
@@ -49,33 +64,58 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    hardware = load(arguments.target_hardware)
-    programs = [read_program(path) for path in arguments.model]
-    names = [program.name for program in programs]
+    subjects = [read_runnable(path) for path in arguments.model]
+    names = [subject.name for subject in subjects]
     if len(set(names)) != len(names):
         raise UsageError(f"two programs are named {max(names, key=names.count)}: their files would collide")
-    cores = _assign_cores(programs, arguments.cores or [])
+    if arguments.enable_perlayer_output and (not arguments.output_dir or arguments.mode == "values"):
+        raise UsageError("--enable_perlayer_output needs --output_dir to write to, and a mode with time")
+    hardware = find_machine(arguments.target_hardware, subjects)
+    cores = _assign_cores([subject.program for subject in subjects], arguments.cores or [])
     rows: list[dict[str, Any]] = []
     for folder in _folders(arguments.listing):
-        rows += _run_once(arguments, hardware, programs, cores, folder)
+        rows += _run_once(arguments, hardware, subjects, cores, folder)
     if arguments.json:
         write_json(arguments.json, rows[0] if len(rows) == 1 else {"rows": rows})
     return 0
 
 
+def find_machine(named: str | None, subjects: Sequence[Runnable]) -> Hardware:
+    """The machine named, or the one that the models were built for.
+
+    Raises:
+        UsageError: models built for different machines.
+    """
+    if named is not None:
+        return load(named)
+    models = [subject for subject in subjects if subject.model is not None]
+    if not models:
+        return load(DEFAULT_HARDWARE)
+    from npusim.session.machine import hardware_of
+
+    machines = [hardware_of(subject.model) for subject in models if subject.model is not None]
+    for subject, machine in zip(models, machines, strict=True):
+        if machine.fingerprint() != machines[0].fingerprint():
+            built = f"{models[0].name} was built for {machines[0].machine.name}"
+            raise UsageError(f"{built}, {subject.name} for {machine.machine.name}: name one with --target_hardware")
+    return machines[0]
+
+
 def _run_once(
     arguments: argparse.Namespace,
     hardware: Hardware,
-    programs: list[Program],
+    subjects: list[Runnable],
     cores: list[tuple[int, ...]],
     folder: str,
 ) -> list[dict[str, Any]]:
     from npusim.sim import Job, Mode, simulate
 
     mode = Mode(arguments.mode)
-    several = len(programs) > 1
-    inputs = [{} if mode is Mode.TIME else _inputs(arguments, p, folder, several) for p in programs]
-    jobs = [Job(program=p, cores=c, inputs=i) for p, c, i in zip(programs, cores, inputs, strict=True)]
+    several = len(subjects) > 1
+    inputs = [{} if mode is Mode.TIME else _inputs(arguments, s, folder, several) for s in subjects]
+    jobs = [
+        Job(program=s.program, cores=c, inputs=i, name=s.name) for s, c, i in zip(subjects, cores, inputs, strict=True)
+    ]
     result = simulate(
         hardware,
         jobs,
@@ -85,14 +125,19 @@ def _run_once(
     )
     quiet = arguments.json == "-"
     rows = []
-    for index, program in enumerate(programs):
-        row = _record(result, index, program, hardware)
+    for index, subject in enumerate(subjects):
+        row = job_record(result, index, subject, hardware)
         rows.append(row)
         if arguments.output_dir:
-            target = _place(arguments.output_dir, folder, program, several)
+            target = _place(arguments.output_dir, folder, subject, several)
             _write_outputs(target, result.jobs[index].outputs, inputs[index] if arguments.random_input else {})
+            if arguments.enable_perlayer_output:
+                write_bytes(target / f"{PERLAYER_NAME}.csv", perlayer_csv(row).encode())
+                write_json(str(target / f"{PERLAYER_NAME}.json"), {"model": row["model"], "layers": row["layers"]})
         if not quiet:
-            _print(row, result.jobs[index].cores, hardware, "\n" if index or folder else "")
+            if index or folder:
+                print()
+            print_record(row, hardware)
     if result.recorded is not None:
         if arguments.show_trace is not None and not quiet:
             print(f"\n{result.trace.to_table(arguments.show_trace)}")
@@ -135,20 +180,24 @@ def _folders(listing: str | None) -> list[str]:
     return folders
 
 
-def _place(base: str, folder: str, program: Program, several: bool) -> Path:
-    return Path(base) / folder / (program.name if several else "")
+def _place(base: str, folder: str, subject: Runnable, several: bool) -> Path:
+    return Path(base) / folder / (re.sub(r"[^A-Za-z0-9_.-]", "_", subject.name).lstrip(".") if several else "")
 
 
-def _inputs(arguments: argparse.Namespace, program: Program, folder: str, several: bool) -> dict[str, Any]:
-    wanted = [s for s in program.segments if s.kind is SegmentKind.INPUT]
+def _inputs(arguments: argparse.Namespace, subject: Runnable, folder: str, several: bool) -> dict[str, Any]:
+    wanted = [s for s in subject.program.segments if s.kind is SegmentKind.INPUT]
     if arguments.random_input:
+        if subject.model is not None:
+            from npusim.session.samples import random_feeds
+
+            return random_feeds(subject.model.inputs)
         return {s.name: _random_bytes(s.name, s.size_bytes) for s in wanted}
     if arguments.input_dir is None:
         missing = [s.name for s in wanted if s.data is None]
         if missing:
-            raise UsageError(f"{program.name} needs {', '.join(missing)}: give --input_dir or --random_input")
+            raise UsageError(f"{subject.name} needs {', '.join(missing)}: give --input_dir or --random_input")
         return {}
-    place = _place(arguments.input_dir, folder, program, several)
+    place = _place(arguments.input_dir, folder, subject, several)
     return {
         s.name: np.fromfile(place / file_name(s.name), dtype=np.uint8)
         for s in wanted
@@ -162,58 +211,9 @@ def _random_bytes(name: str, size_bytes: int) -> np.ndarray[Any, Any]:
     return np.frombuffer(np.random.default_rng(seed).bytes(size_bytes), dtype=np.uint8)
 
 
-def file_name(tensor: str) -> str:
-    """``<tensor>.bin`` with characters outside ``[A-Za-z0-9_-]`` replaced by ``_``."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", tensor) + ".bin"
-
-
 def _write_outputs(place: Path, outputs: dict[str, Any], inputs: dict[str, Any]) -> None:
     for name, data in {**inputs, **outputs}.items():
         write_bytes(place / file_name(name), data.tobytes())
-
-
-def _record(result: Any, index: int, program: Program, hardware: Hardware) -> dict[str, Any]:
-    """One job as the fixed JSON record."""
-    job = result.jobs[index]
-    row: dict[str, Any] = {
-        "model": program.name,
-        "npu_mode": f"NPU{program.cores}",
-        "hardware": hardware.machine.name,
-        "mode": result.mode.value,
-        "cores": list(job.cores),
-    }
-    if result.recorded is not None:
-        from npusim.report.summary import summarize
-
-        row |= summarize(result.trace, hardware, index, job.cycles, program.cores).record()
-    row["outputs"] = {
-        name: {"bytes": int(data.size), "sha256": hashlib.sha256(data.tobytes()).hexdigest()}
-        for name, data in job.outputs.items()
-    }
-    return row
-
-
-def _print(row: dict[str, Any], cores: tuple[int, ...], hardware: Hardware, before: str) -> None:
-    where = f"core {cores[0]}" if len(cores) == 1 else f"cores {', '.join(map(str, cores))}"
-    print(f"{before}{row['model']} on {row['hardware']}, {where}")
-    if "cycles" in row:
-        seconds = row["cycles"] / hardware.machine.clock_hz
-        traffic = row["dram_bytes"] / seconds / 1e9 if seconds else 0.0
-        print(f"  cycles       {row['cycles']:,}")
-        print(f"  latency      {row['latency_ms']:.4f} ms, {hardware.machine.launch_ms} ms of it the call itself")
-        print(f"  MACs         {row['macs']:,}, {row['mac_utilization']:.1%} of the peak of its cores")
-        print(f"  DRAM         {row['dram_bytes']:,} bytes, {traffic:.1f} GB/s")
-        print()
-        header = ("unit", "instructions", "busy cycles", "stall cycles", "utilization")
-        uses = [
-            (u["name"], u["instructions"], u["busy_cycles"], u["stall_cycles"], f"{u['utilization']:.1%}")
-            for u in row["units"]
-        ]
-        print("\n".join(f"  {line}" for line in table(header, uses).splitlines()))
-    if row["outputs"]:
-        print()
-        for name, output in row["outputs"].items():
-            print(f"  {name}: {output['bytes']:,} bytes, sha256 {output['sha256'][:16]}")
 
 
 def _csv(trace: Any) -> str:

@@ -226,7 +226,7 @@ def _compare(graph: Graph, name: str, data: Array, expected: Array) -> Compariso
     index = tuple(int(axis[0]) for axis in np.nonzero(np.atleast_1d(different)))[: different.ndim]
     wide = np.float64 if tensor.dtype[0] == "f" else np.int64
     largest = np.max(np.abs(ours.astype(wide) - theirs.astype(wide)))
-    return Comparison(**base, largest=float(largest), index=index, ours=float(ours[index]), theirs=float(theirs[index]))
+    return replace(same, largest=float(largest), index=index, ours=float(ours[index]), theirs=float(theirs[index]))
 
 
 # ------------------------------------------------------------------------------------------------------------ probes

@@ -1,0 +1,110 @@
+"""``npusim compare``: one model for several core allocations and machines, side by side."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from npusim.cli.files import write_json
+from npusim.cli.progress import Progress
+from npusim.cli.text import count, table
+from npusim.config import Hardware, load
+from npusim.errors import UsageError
+
+if TYPE_CHECKING:
+    from npusim.graph import Graph
+
+DEFAULT_MODES = 3
+"""By default a machine is compared with up to so many cores."""
+
+
+def configure(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    del name
+    add = parser.add_argument
+    add("--model", required=True, metavar="FILE", help="quantized ONNX model")
+    add("--npu_modes", metavar="LIST", help="NPU1,NPU2,NPU3 (every one the machines have, up to NPU3)")
+    add("--hardware", default="ax650n", metavar="LIST", help="built-in names or TOML files, with commas (ax650n)")
+    add("--input_shapes", default="", help="shapes of inputs the model leaves open: a:1x3x224x224;b:1x8")
+    add("--json", metavar="FILE", help="write the rows as JSON; - for standard output")
+    parser.set_defaults(execute=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from npusim.session.builder import load_graph, parse_shapes
+    from npusim.session.machine import cores_of, npu_modes
+
+    machines = [load(name) for name in _listed(arguments.hardware, "--hardware")]
+    asked = _listed(arguments.npu_modes, "--npu_modes") if arguments.npu_modes is not None else None
+    points = [(m, mode) for m in machines for mode in asked or npu_modes(m)[:DEFAULT_MODES]]
+    for machine, mode in points:  # before anything takes time
+        cores_of(mode, machine)
+    progress = Progress(arguments.model)
+    rows = []
+    try:
+        progress.step(0.0, "import")
+        graph = load_graph(arguments.model, parse_shapes(arguments.input_shapes))
+        for index, (machine, mode) in enumerate(points):
+            progress.step(index / len(points), f"{mode} of {machine.machine.name}")
+            rows.append(_row(graph, machine, mode, arguments.model))
+    finally:
+        progress.done()
+    agree = all(row["outputs"] == rows[0]["outputs"] for row in rows)
+    if arguments.json:
+        write_json(arguments.json, {"rows": rows, "outputs_agree": agree})
+    if arguments.json != "-":
+        _print(rows, agree)
+    return 0 if agree else 1
+
+
+def _listed(text: str, option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"{option} names nothing")
+    return list(dict.fromkeys(names))
+
+
+def _row(graph: Graph, machine: Hardware, mode: str, path: str) -> dict[str, Any]:
+    """Build, run on seeded random inputs, and record."""
+    from npusim.cli.programs import Runnable
+    from npusim.cli.results import job_record
+    from npusim.session.builder import build
+    from npusim.session.samples import random_feeds
+    from npusim.sim import Job, simulate
+
+    built = build(graph, npu_mode=mode, hardware=machine)
+    model = built.axmodel
+    result = simulate(machine, Job(program=model.program, inputs=random_feeds(model.inputs), name=model.name))
+    subject = Runnable(path=path, name=model.name, program=model.program, model=model)
+    return job_record(result, 0, subject, machine)
+
+
+COLUMNS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "hardware": lambda row: row["hardware"],
+    "npu_mode": lambda row: row["npu_mode"],
+    "cycles": lambda row: row["cycles"],
+    "ms": lambda row: row["latency_ms"],
+    "fps": lambda row: f"{row['fps']:,.1f}",
+    "MAC utilization": lambda row: f"{row['mac_utilization']:.1%}",
+    "DRAM bytes": lambda row: row["dram_bytes"],
+}
+"""The table's columns, each made from a row."""
+
+
+def _print(rows: list[dict[str, Any]], agree: bool) -> None:
+    print(f"{rows[0]['model']}: {rows[0]['macs']:,} MACs")
+    print()
+    cells = [[cell(row) for cell in COLUMNS.values()] for row in rows]
+    speedups = [f"{rows[0]['cycles'] / row['cycles']:.2f}x" if row["cycles"] else "" for row in rows]
+    print(table((*COLUMNS, "speedup"), [(*c, s) for c, s in zip(cells, speedups, strict=True)], "<<"))
+    print()
+    what = count(len(rows[0]["outputs"]), "output")
+    if len(rows) == 1:
+        print(f"one point: nothing to compare its {what} with")
+    elif agree:
+        print(f"outputs agree: {what}, the same bytes in all {len(rows)} builds (seeded random inputs)")
+    else:
+        differing = [row for row in rows if row["outputs"] != rows[0]["outputs"]]
+        names = ", ".join(f"{row['npu_mode']} of {row['hardware']}" for row in differing)
+        print(f"outputs DIFFER from those of {rows[0]['npu_mode']} of {rows[0]['hardware']}: {names}")

@@ -1,0 +1,77 @@
+"""``npusim info`` for built models and for the supported operators."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from npusim import axmodel
+from npusim.axmodel import Axmodel, Description, Port
+from npusim.cli.files import write_json
+from npusim.cli.text import table
+
+
+def print_model(path: str, target: str | None) -> int:
+    """Describe an ``.axmodel``; of a vendor's, what it declares."""
+    description = axmodel.describe(path)
+    model = axmodel.read(path) if description.runnable else None
+    if target:
+        write_json(target, _record(description, model))
+        if target == "-":
+            return 0
+    print(f"{description.name}: axmodel by {description.producer or 'an unknown producer'}")
+    print()
+    print(f"npu_mode   {description.npu_mode or 'not declared'}")
+    if model is not None:
+        versions = ", ".join(f"{name} {version}" for name, version in model.versions.items())
+        print(f"hardware   {model.hardware} ({model.hardware_fingerprint[:16]})")
+        print(f"program    {len(model.program):,} instructions, instruction set {model.isa_version}")
+        print(f"built by   {versions}")
+        print(f"layers     {len(model.layers):,}")
+    print()
+    ports = model or description
+    rows = [("input", *_cells(port)) for port in ports.inputs] + [("output", *_cells(port)) for port in ports.outputs]
+    print(table(("", "tensor", "type", "shape", "scale", "zero point"), rows, "<<<<>>"))
+    if model is None:
+        print()
+        print("A vendor's program is for silicon and cannot be simulated: rebuild the model from its ONNX or quantised")
+        print("ONNX with npusim build.")
+    return 0
+
+
+def _cells(port: Port) -> tuple[str, ...]:
+    shape = "x".join(str(extent) if extent >= 0 else "?" for extent in port.shape) or "scalar"
+    scale = f"{port.scale:.9g}" if port.scale is not None else ""
+    return port.name, port.dtype or "?", shape, scale, "" if port.zero_point is None else str(port.zero_point)
+
+
+def _record(description: Description, model: Axmodel | None) -> dict[str, Any]:
+    record = asdict(description)
+    if model is None:
+        return record
+    return record | {
+        "inputs": [asdict(port) for port in model.inputs],
+        "outputs": [asdict(port) for port in model.outputs],
+        "hardware": model.hardware,
+        "hardware_fingerprint": model.hardware_fingerprint,
+        "isa_version": model.isa_version,
+        "versions": dict(model.versions),
+        "config": dict(model.config),
+        "cores": model.program.cores,
+        "instructions": len(model.program),
+        "fingerprint": model.program.fingerprint(),
+        "layers": [asdict(layer) for layer in model.layers],
+    }
+
+
+def print_operators(target: str | None) -> int:
+    """The ONNX operators that can be built, with what each needs."""
+    from npusim.graph import support_table
+
+    rows = support_table()
+    if target:
+        write_json(target, {"rows": [{"op": name, "needs": list(needs)} for name, needs in rows]})
+        if target == "-":
+            return 0
+    print(table(("operator", "needs"), [(name, "; ".join(needs)) for name, needs in rows], "<<"))
+    return 0
