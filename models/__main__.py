@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"models: {error}", file=sys.stderr)
         return EXIT_ERROR
     except OSError as error:
-        print(f"models: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"models: {error.filename}: {error.strerror}" if error.filename else f"models: {error}", file=sys.stderr)
         return EXIT_ERROR
     return 0
 
@@ -97,6 +97,8 @@ def _seeded(arguments: argparse.Namespace) -> onnx.ModelProto:
     for key, equals, _ in words:
         if not equals:
             raise ModelError(f"{key!r} is no parameter: write key=value")
+        if key in vars(arguments):
+            raise ModelError(f"{key!r} is an option: write --{key}")
     return build(
         arguments.model,
         seed=arguments.seed,

@@ -153,10 +153,11 @@ def _value(chosen: Recipe, key: str, given: Any) -> Any:
         hint = nearest(key, chosen.parameters) or f"; it takes {', '.join(chosen.parameters) or 'none'}"
         raise ParameterError(chosen.name, key, f"is unknown{hint}")
     kind = type(chosen.parameters[key])
-    if isinstance(given, kind):
-        return given
     try:
-        return _SWITCH[str(given).casefold()] if kind is bool else kind(given)
+        value = _SWITCH[str(given).casefold()] if kind is bool else kind(given)
     except (KeyError, ValueError):
-        words = {bool: "true or false", int: "an integer", float: "a number"}
-        raise ParameterError(chosen.name, key, f"is {given!r}, but must be {words[kind]}") from None
+        value = None
+    if value is None or (kind is int and value < 1):  # all integers are counts and sizes
+        words = {bool: "true or false", int: "a positive integer", float: "a number"}
+        raise ParameterError(chosen.name, key, f"is {given!r}, but must be {words[kind]}")
+    return value
