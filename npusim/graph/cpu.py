@@ -62,8 +62,7 @@ def subgraph(lowering: Lowering, root: str, refusal: Refusal | None) -> Tensor:
             continue
         pending.pop()
         if value not in made:
-            made[value] = _emit(lowering, cone, made)
-            lowering.remember(value, made[value])
+            made |= _emit(lowering, cone, made)
     return made[root]
 
 
@@ -103,7 +102,8 @@ def _cone(lowering: Lowering, root: str) -> Cone:
     return Cone(root=root, nodes=ordered, leaves=tuple(leaves))
 
 
-def _emit(lowering: Lowering, cone: Cone, made: dict[str, Tensor]) -> Tensor:
+def _emit(lowering: Lowering, cone: Cone, made: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add the node; its results by ONNX value: the root and whatever else its operator computes for others."""
     source = lowering.source
     inputs = [
         made[leaf] if leaf in made else lowering.real(leaf) if lowering.is_real(leaf) else lowering.integer(leaf)
@@ -112,36 +112,43 @@ def _emit(lowering: Lowering, cone: Cone, made: dict[str, Tensor]) -> Tensor:
     top = cone.nodes[-1]
     refused = next((lowering.refusals[n.name] for n in reversed(cone.nodes) if n.name in lowering.refusals), None)
     blamed = refused.node if refused is not None else top
-    value = source.types[cone.root]
-    result = Tensor(name=lowering.unique(cone.root), shape=value.shape, dtype=value.dtype)
+    roots = (cone.root, *(name for name in top.outputs if name != cone.root and source.uses.get(name)))
+    results = [
+        Tensor(name=lowering.unique(name), shape=source.types[name].shape, dtype=source.types[name].dtype)
+        for name in roots
+    ]
     whole = SourceNode(
         name=top.name,
         op=top.op,
         inputs=cone.leaves,
-        outputs=(cone.root,),
+        outputs=roots,
         source=tuple(dict.fromkeys(name for node in cone.nodes for name in node.source)),
     )
-    return lowering.add(
+    lowering.add(
         "cpu",
         inputs,
-        result,
+        results[0],
         whole,
+        others=results[1:],
         ops=tuple(node.op for node in cone.nodes),
         blame=blamed.source[0] if blamed.source else blamed.name,
         blame_op=blamed.op,
         reason=refused.constraint if refused is not None else NO_QUANTIZATION,
-        model=_model(source, cone),
+        model=_model(source, cone, roots),
     )
+    for name, tensor in zip(roots, results, strict=True):
+        lowering.remember(name, tensor)
+    return dict(zip(roots, results, strict=True))
 
 
-def _model(source: SourceGraph, cone: Cone) -> bytes:
-    """The cone as an ONNX model: inputs are its leaves in order, the output is its root."""
+def _model(source: SourceGraph, cone: Cone, roots: tuple[str, ...]) -> bytes:
+    """The cone as an ONNX model: inputs are its leaves in order, the root is its first output."""
     read = dict.fromkeys(name for node in cone.nodes for name in node.inputs if name in source.constants)
     graph = helper.make_graph(
         [node.proto() for node in cone.nodes],
         f"{source.name}:{cone.root}",
         [helper.make_value_info(leaf, type_proto(source.types[leaf])) for leaf in cone.leaves],
-        [helper.make_value_info(cone.root, type_proto(source.types[cone.root]))],
+        [helper.make_value_info(root, type_proto(source.types[root])) for root in roots],
         [numpy_helper.from_array(np.array(source.constants[name], order="C"), name) for name in read],
     )
     opsets = [helper.make_opsetid(domain, version) for domain, version in _oldest_opsets(source, cone).items()]

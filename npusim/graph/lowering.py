@@ -51,9 +51,8 @@ class Target:
         """This target with real bounds, for a Relu or Clip in front of it."""
         assert self.quantization is not None
         bounds = quantize.quantize(np.array([low, high], np.float32), self.quantization, self.dtype)
-        lowest = max(self.clamp[0], int(bounds[0]))
-        highest = max(min(self.clamp[1], int(bounds[1])), lowest)
-        return replace(self, clamp=(min(lowest, highest), highest))
+        lowest, highest = (min(max(int(bound), self.clamp[0]), self.clamp[1]) for bound in bounds)
+        return replace(self, clamp=(min(lowest, highest), highest))  # the upper bound wins, as in ONNX's Clip
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -200,16 +199,20 @@ class Lowering:
         )
         return self.add(op, inputs, result, node, **attributes)
 
-    def add(self, op: str, inputs: Sequence[Tensor], result: Tensor, node: SourceNode, **attributes: Any) -> Tensor:
-        """Add an operation with a given result."""
+    def add(
+        self, op: str, inputs: Sequence[Tensor], result: Tensor, node: SourceNode, *, others: Sequence[Tensor] = (),
+        **attributes: Any,
+    ) -> Tensor:  # fmt: skip
+        """Add an operation with a given result; only a CPU subgraph has others."""
         name = node.name
         while name in self._node_names:
             name = f"{node.name}:{op}:{len(self._node_names)}" if name == node.name else f"{name}'"
         self._node_names.add(name)
-        self.tensors[result.name] = result
+        self.tensors |= {tensor.name: tensor for tensor in (result, *others)}
         names = tuple(tensor.name for tensor in inputs)
+        outputs = (result.name, *(tensor.name for tensor in others))
         self.nodes.append(
-            Node(name=name, op=op, inputs=names, outputs=(result.name,), attributes=attributes, source=node.source)
+            Node(name=name, op=op, inputs=names, outputs=outputs, attributes=attributes, source=node.source)
         )
         return result
 

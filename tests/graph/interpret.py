@@ -25,6 +25,7 @@ class Call:
         self.attributes = node.attributes
         self.tensors = graph.inputs_of(node)
         self.result = graph.output_of(node)
+        self.results = [graph.tensor(name) for name in node.outputs]
         self.values = [values[name] for name in node.inputs]
         if np.issubdtype(self.result.numpy, np.integer):
             self.low, self.high = graph.output_range(node)
@@ -84,6 +85,9 @@ def run(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
         values[name] = array
     for node in graph.nodes:
         result = OPERATIONS[node.op](Call(graph, node, values))
+        if node.op == "cpu":
+            values |= dict(zip(node.outputs, result, strict=True))
+            continue
         tensor = graph.output_of(node)
         array = np.asarray(result)
         assert array.shape == tensor.shape, f"{node.op} {node.name}: {array.shape} instead of {tensor.shape}"
@@ -425,9 +429,11 @@ def tile(call: Call) -> Array:
 
 
 @operation("cpu")
-def cpu(call: Call) -> Array:
+def cpu(call: Call) -> list[Array]:
+    """All results; their types and shapes are checked as those of other operations are."""
     session = onnxruntime.InferenceSession(call.attributes["model"], providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    (result,) = session.run(None, dict(zip(names, call.values, strict=True)))
-    assert result.dtype == DTYPES[call.result.dtype]
-    return result
+    results = session.run(None, dict(zip(names, call.values, strict=True)))
+    for result, tensor in zip(results, call.results, strict=True):
+        assert (result.dtype, result.shape) == (DTYPES[tensor.dtype], tensor.shape)
+    return list(results)

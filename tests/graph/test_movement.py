@@ -37,6 +37,8 @@ CASES: dict[str, tuple[tuple[int, ...], Callable[[Builder, str], str], list[str]
     "gather a range": ((5, 4), lambda m, x: m.op("Gather", x, const(m, 1, 2, 3), axis=0), ["slice"],
                        {"starts": (1, 0), "steps": (1, 1)}),
     "gather": ((5, 4), lambda m, x: m.op("Gather", x, const(m, 3, -5, 3), axis=1 - 1), ["gather"], {"axis": 0}),
+    "gather in a circle": ((5, 4), lambda m, x: m.op("Gather", x, const(m, 3, 0, 1, 2), axis=1), ["roll"],
+                           {"axes": (1,), "shifts": (1,)}),
     "concat with itself": ((2, 3), lambda m, x: m.op("Concat", x, x, axis=-1), ["concat"], {"axis": 1}),
     "expand": ((3, 1), lambda m, x: m.op("Expand", x, const(m, 2, 1, 4)), ["expand"], {}),
     "tile": ((2, 3), lambda m, x: m.op("Tile", x, const(m, 2, 3)), ["tile"], {"repeats": (2, 3)}),

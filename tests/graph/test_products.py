@@ -87,6 +87,20 @@ def test_clip_becomes_the_clamp(low, high, clamp):
     assert loaded.nodes[0].attributes.get("clamp") == clamp
 
 
+@pytest.mark.parametrize(
+    "bounds", [[(0.0, 4.0), (1.0, 9.0)], [(2.0, 4.0), (-1.0, 1.0)], [(3.0, 1.0)], [(-1.0, 1.0), (2.0, 4.0)]]
+)
+def test_bounds_behind_bounds(bounds):
+    b = Builder()
+    value = b.op("Conv", b.real_input("x", [1, 4, 6, 6]), weights(b, (4, 4, 1, 1)))
+    for pair in bounds:
+        value = b.op("Clip", value, *(b.constant(np.float32(limit)) for limit in pair))
+    b.result(value, 0.1, 10)
+    loaded, differing, _, _ = compare(b.model(), plain=True)
+    assert operations(loaded) == ["conv"]
+    assert differing == 0
+
+
 def test_one_dimensional_conv_is_one_row():
     b = Builder()
     b.result(b.op("Conv", b.real_input("x", [2, 4, 9]), weights(b, (6, 4, 3)), pads=[1, 0], strides=[2]), 0.2, 9)

@@ -299,6 +299,17 @@ def test_a_value_that_several_subgraphs_need_is_computed_once():
     assert sorted(node.attributes["ops"] for node in loaded.cpu_nodes) == [("CumSum",), ("CumSum",), ("Einsum",)]
 
 
+def test_all_results_of_an_operator_come_from_one_subgraph():
+    m = Builder()
+    values, indices = m.op("TopK", m.real_input("x", [3, 16], 0.05, 100), const(m, 4), outputs=2)
+    m.result(values)
+    m.output(indices, "s64")
+    loaded, differing, _, _ = compare(m.model())
+    (node,) = loaded.cpu_nodes
+    assert set(node.outputs) == {values, indices}
+    assert differing == 0
+
+
 def test_a_long_chain_of_real_operators_is_one_subgraph():
     m = Builder()
     x = m.input("x", [2, 2])

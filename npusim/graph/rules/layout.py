@@ -98,6 +98,7 @@ _NUMPY: dict[str, Any] = {
     "concat": lambda arrays, _, attributes: np.concatenate(arrays, axis=attributes["axis"]),
     "expand": lambda arrays, shape, _: np.broadcast_to(arrays[0], shape),
     "tile": lambda arrays, _, attributes: np.tile(arrays[0], attributes["repeats"]),
+    "roll": lambda arrays, _, attributes: np.roll(arrays[0], attributes["shifts"], attributes["axes"]),
     "gather": lambda arrays, _, attributes: np.take(arrays[0], arrays[1], axis=attributes["axis"]),
 }
 """What movement means for constants."""

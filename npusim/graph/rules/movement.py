@@ -173,6 +173,9 @@ def gather(lowering: Lowering, node: SourceNode, value: str, tensors: list[Tenso
         steps = [1] * len(part)
         cut = layout.slice_(lowering, tensor, starts, steps, part, node, name if part == shape else f"{name}:slice")
         return layout.reshape(lowering, cut, shape, node, name)
+    if positive.ndim == 1 and np.array_equal(flat, np.roll(np.arange(extent), -flat[0] if flat.size else 0)):
+        shifts = (extent - int(flat[0]),)
+        return layout.move(lowering, "roll", [tensor], shape, node, name, axes=(axis,), shifts=shifts)
     index = lowering.constant(f"{node.inputs[1]}:indices", positive, "s64")
     return layout.move(lowering, "gather", [tensor, index], shape, node, name, axis=axis)
 

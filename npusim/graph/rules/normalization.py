@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def softmax(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
     return layout.transpose(lowering, result, permutation, node, name)
 
 
-def _clamp(target: Target) -> dict[str, tuple[int, int]]:
+def _clamp(target: Target) -> dict[str, Any]:
     return {} if target.clamp == whole_range(target.dtype) else {"clamp": target.clamp}
 
 
