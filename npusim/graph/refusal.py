@@ -14,8 +14,9 @@ from npusim.errors import NpusimError
 
 if TYPE_CHECKING:
     from .ir import Node, Tensor
-    from .lowering import Lowering, Target
+    from .lowering import Lowering
     from .source import SourceNode
+    from .target import Target
 
 CPU_WAY_OUT = "allow CPU subgraphs, or quantize the model differently"
 

@@ -202,6 +202,60 @@ def test_a_product_that_stays_real_is_dequantized_from_its_accumulator():
     assert acc.quantization.axis == 1
 
 
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_bias_behind_a_matmul_joins_it(order, stored):
+    b = Builder()
+    a, w = b.real_input("a", [2, 4, 16], 0.0625, 120), b.dequantize(np.ones((16, 3), np.int8), 0.25)
+    real = np.array([[0.5, -1.0, 2.0]], np.float32)
+    bias = b.dequantize((real[0] * 64).astype(np.int32), 1 / 64) if stored else b.constant(real)
+    b.result(b.op("Relu", b.op("Add", *[b.op("MatMul", a, w), bias][::order])), 0.5, 99)
+    loaded, differing, _, _ = compare(b.model(), plain=True)
+    assert operations(loaded) == ["matmul"]
+    assert differing == 0
+    (node,) = loaded.nodes
+    assert [name.split("_")[0] for name in node.source] == ["MatMul", "Add", "Relu"]
+    data = loaded.tensor(node.inputs[2]).data
+    assert data is not None
+    assert data.tolist() == [32, -64, 128]
+
+
+def test_a_bias_behind_a_convolution_joins_it():
+    b = Builder()
+    value = b.op("Conv", b.real_input("x", [1, 4, 5, 5], 0.0625, 9), b.dequantize(np.ones((3, 4, 1, 1), np.int8), 0.25))
+    bias = b.constant(np.array([0.5, -1.0, 2.0], np.float32).reshape(3, 1, 1))
+    b.result(b.op("Add", value, bias), 0.5, 99)
+    loaded, differing, _, _ = compare(b.model(), plain=True)
+    assert operations(loaded) == ["conv"]
+    assert differing == 0
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (5, 3), (2, 1, 3)])
+def test_what_differs_from_row_to_row_is_no_bias(shape):
+    b = Builder()
+    product = b.op("MatMul", b.real_input("a", [5, 16]), weights(b, (16, 3)))
+    b.result(b.op("Add", product, b.constant(np.ones(shape, np.float32))))
+    assert graph.load(b.model()).cpu_nodes
+
+
+@pytest.mark.parametrize(("op", "number", "alpha"), [("Mul", 0.25, 0.25), ("Div", 8.0, 0.125)])
+def test_a_factor_behind_a_matmul_joins_it(op, number, alpha):
+    b = Builder()
+    product = b.op("MatMul", b.real_input("a", [5, 16], 0.0625, 120), b.real_input("b", [16, 3], 0.125, 7))
+    b.result(b.op(op, product, b.constant(np.float32(number))), 0.1, 99)
+    loaded, _, largest, _ = compare(b.model(), plain=True)
+    assert operations(loaded) == ["matmul"]
+    assert loaded.nodes[0].attributes == {"alpha": alpha}
+    assert largest <= 1
+
+
+def test_a_product_of_two_variables_is_no_factor():
+    b = Builder()
+    product = b.op("MatMul", b.real_input("a", [5, 16]), weights(b, (16, 3)))
+    b.result(b.op("Mul", product, b.real_input("c", [5, 3])))
+    assert graph.load(b.model()).cpu_nodes
+
+
 @pytest.mark.parametrize("dtype", ["u16", "s16"])
 def test_16_bit_activations(dtype):
     b = Builder()

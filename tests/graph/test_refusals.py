@@ -55,7 +55,7 @@ CASES: dict[str, tuple[str, str, Callable[[Builder], str]]] = {
         lambda m: m.op("Gemm", m.real_input("x", [3, 4]), m.dequantize(W[:, :, 0, 0], 0.1),
                        m.constant(np.ones((3, 1), np.float32)))),
     "one real operand": (
-        "Add", "it needs two quantized inputs: 8- or 16-bit integers of one scale each, through a DequantizeLinear",
+        "Add", "it needs two quantized inputs of one scale each, or a product and its constant bias",
         lambda m: m.op("Add", m.real_input("x", [3, 4]), m.constant(np.ones((3, 4), np.float32)))),
     "two variables": (
         "Pow", "it computes on two live tensors between quantizations",

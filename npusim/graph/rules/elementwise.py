@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..ir import Tensor
-from ..lowering import Lowering, Target
+from ..lowering import Lowering
 from ..refusal import Refusal, lowers
 from ..source import SourceNode
+from ..target import Target
 from .expression import bounds
+from .following import biased_product, lower_biased, lower_scaled, scaled_product
 from .needs import two_quantized_inputs
 
 
@@ -35,16 +37,35 @@ def _operands(lowering: Lowering, node: SourceNode) -> tuple[Tensor, Tensor]:
     return a, b
 
 
-@lowers("Add", "Sum", needs=(two_quantized_inputs,))
+def summands(lowering: Lowering, node: SourceNode) -> bool:
+    """Two quantized inputs of one scale each, or a product and its constant bias."""
+    return two_quantized_inputs(lowering, node) or biased_product(lowering, node) is not None
+
+
+def factors(lowering: Lowering, node: SourceNode) -> bool:
+    """Two quantized inputs of one scale each, or a matrix product and one constant number."""
+    return two_quantized_inputs(lowering, node) or scaled_product(lowering, node) is not None
+
+
+@lowers("Add", "Sum", needs=(summands,))
 def add(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
     """A sum, its operands in the order in which onnxruntime rounds them."""
+    joined = lower_biased(lowering, node, target)
+    if joined is not None:
+        return joined
     a, b = _operands(lowering, node)
     if leading_operand_broadcasts(a.shape, b.shape):
         a, b = b, a
     return lowering.emit(target, "add", [a, b], node)
 
 
-@lowers("Sub", "Mul", "Div", "Min", "Max", needs=(two_quantized_inputs,))
+@lowers("Mul", "Div", needs=(factors,))
+def product(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
+    """A product or quotient with broadcasting, or the factor of a matrix product."""
+    return lower_scaled(lowering, node, target) or binary(lowering, node, target)
+
+
+@lowers("Sub", "Min", "Max", needs=(two_quantized_inputs,))
 def binary(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
     """A difference, product, quotient, minimum or maximum with broadcasting."""
     return lowering.emit(target, node.op.lower(), _operands(lowering, node), node)

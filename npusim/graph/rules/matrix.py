@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..ir import Array, Quantization, Tensor
-from ..lowering import Lowering, Target, whole_range
+from ..lowering import Lowering
 from ..refusal import Refusal, lowers
 from ..source import SourceNode
+from ..target import Target, whole_range
 from . import layout
 from .needs import one_or_two_spatial_axes, quantized_input
 from .window import window
@@ -182,9 +183,14 @@ def matmul(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
     a, b = lowering.activation(node.inputs[0]), lowering.quantized(node.inputs[1])
     assert a is not None
     assert b is not None
-    target = raw_target(target, [a, b])
-    product = product_quantization(a, b, 1.0, len(lowering.shape(node.output)) - 1)
-    return lowering.emit(target, "matmul", [a, b], node, product)
+    shape = lowering.shape(node.output)
+    alpha = float(node.attributes.get("alpha", 1.0))  # a factor and a bias that followed it, see ``following``
+    product = product_quantization(a, b, alpha, len(shape) - 1)
+    inputs = [a, b]
+    if node.input(2):
+        inputs.append(bias_tensor(lowering, node.input(2), product, shape[-1]))
+    extra = {} if alpha == 1.0 else {"alpha": alpha}
+    return lowering.emit(raw_target(target, [a, b]), "matmul", inputs, node, product, **extra)
 
 
 @lowers("Gemm", attributes="alpha beta transA transB", needs=(two_factors, row_offset))

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..ir import Tensor
-from ..lowering import Lowering, Target, whole_range
+from ..lowering import Lowering
 from ..refusal import Refusal, lowers
 from ..source import SourceNode
+from ..target import Target, whole_range
 from . import layout
 from .needs import one_output, quantized_input
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from ..ir import Tensor
-from ..lowering import Lowering, Target
+from ..lowering import Lowering
 from ..refusal import lowers
 from ..source import SourceNode
+from ..target import Target
 from . import layout
 from .matrix import as_image, emit_image
 from .needs import one_or_two_spatial_axes, quantized_input

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..ir import Array, Tensor
-from ..lowering import Lowering, Target
+from ..lowering import Lowering
 from ..refusal import Refusal, lowers
 from ..source import SourceNode
+from ..target import Target
 from .needs import quantized_input
 
 
