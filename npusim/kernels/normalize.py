@@ -103,7 +103,7 @@ def _norm(src: Array, dst: Array, gain: Array, offset: Array | None, src_scale: 
         )
         return
     rows, results = src.view(np.uint8), dst.view(np.uint8)
-    if src.itemsize == dst.itemsize == 1 and abs(src_zero) < 1024:
+    if src.itemsize == dst.itemsize == 1 and abs(src_zero) < 1024 and abs(dst_zero) < 1 << 14:
         flip = 128 if src.dtype == np.int8 else 0
         _compiled().norm_bytes(rows, results, gain, offset_, flip, flip + src_zero, dst_scale, eps, rms, dst_zero, low,
                                high, workspace(16 * n))  # fmt: skip
@@ -163,7 +163,7 @@ def softmax(
         dst[:, used:] = low
         return
     rows, results = src.view(np.uint8), dst.view(np.uint8)
-    if src.itemsize == dst.itemsize == 1:
+    if src.itemsize == dst.itemsize == 1 and abs(dst_zero) < 1 << 14:
         flip = 128 if src.dtype == np.int8 else 0
         _compiled().softmax_bytes(
             rows, results, table, flip, dst_scale, dst_zero, low, high, used, workspace(4 * n + 2048)

@@ -158,6 +158,17 @@ def round_to_int(builder: Any, value: Any) -> Any:
     return builder.fptosi(builder.fsub(builder.fadd(value, magic), magic), V16I32)
 
 
+def _round_doubles(builder: Any, value: Any) -> Any:
+    """Sixteen f64 up to 2**30, rounded half to even, as i32; what lies below i32 becomes its smallest value."""
+    mask, mode, half = ir.Constant(I8, -1), ir.Constant(I32, 4), vector(I32, 8)
+    parts = [shuffle(builder, value, value, list(range(first, first + 8))) for first in (0, 8)]
+    rounded = [
+        call(builder, "llvm.x86.avx512.mask.cvtpd2dq.512", half, [part, ir.Constant(half, [0] * 8), mask, mode])
+        for part in parts
+    ]
+    return shuffle(builder, rounded[0], rounded[1], list(range(16)))
+
+
 class ByteRounding:
     """Clamp sixty-four f32, round half to even, add the zero point: the last steps of ``law.requantize``, to bytes.
 
@@ -174,6 +185,7 @@ class ByteRounding:
         self._builder = builder
         self._saturates = "avx512bw" in compiled_features()
         word = builder.trunc(zero, I32)
+        self._limits = (low, high)
         if not self._saturates:
             self._lows, self._highs = splat(builder, low, 16), splat(builder, high, 16)
             self._zeros = splat(builder, word, 16)
@@ -198,7 +210,28 @@ class ByteRounding:
                 parts.append(builder.trunc(builder.add(round_to_int(builder, clamped), self._zeros), vector(I8, 16)))
             halves = [shuffle(builder, parts[i], parts[i + 1], list(range(32))) for i in (0, 2)]
             return shuffle(builder, halves[0], halves[1], list(range(64)))
-        words = [round_to_int(builder, minimum(builder, value, self._ceiling)) for value in values]
+        return self._pack([round_to_int(builder, minimum(builder, value, self._ceiling)) for value in values])
+
+    def apply_doubles(self, values: list[Any]) -> tuple[Any, list[Any]]:
+        """Two vectors of sixteen f64 as one of thirty-two i8, in order, and the values rounded to integers, as f64."""
+        builder, double = self._builder, values[0].type
+        if self._saturates:
+            ceiling = ir.Constant(double, [2.0**30] * 16)
+            words = [_round_doubles(builder, minimum(builder, value, ceiling)) for value in values]
+            octets = self._pack([*words, *words])
+            return shuffle(builder, octets, octets, list(range(32))), [builder.sitofp(word, double) for word in words]
+        # Adding 1.5 * 2**52 leaves no room for a fraction, and the integer in the low bits.
+        magic = ir.Constant(double, [6755399441055744.0] * 16)
+        low, high = (splat(builder, builder.fpext(limit, F64), 16) for limit in self._limits)
+        lifted = [builder.fadd(minimum(builder, maximum(builder, value, low), high), magic) for value in values]
+        octet = vector(I8, 16)
+        zeros = builder.trunc(self._zeros, octet)
+        parts = [builder.add(builder.trunc(builder.bitcast(x, vector(I64, 16)), octet), zeros) for x in lifted]
+        return shuffle(builder, parts[0], parts[1], list(range(32))), [builder.fsub(x, magic) for x in lifted]
+
+    def _pack(self, words: list[Any]) -> Any:
+        """Four vectors of sixteen i32, saturated and shifted, as sixty-four i8."""
+        builder = self._builder
         pairs = [call(builder, "llvm.x86.avx512.packssdw.512", V32I16, words[i : i + 2]) for i in (0, 2)]
         moved = [call(builder, "llvm.sadd.sat.v32i16", V32I16, [pair, self._zeros]) for pair in pairs]
         octets = builder.bitcast(call(builder, "llvm.x86.avx512.packsswb.512", V64I8, moved), V16I32)

@@ -27,7 +27,7 @@ from .signatures import (
     WORKSPACE,
 )  # fmt: skip
 from .tile import COLUMNS, MAX_ROWS, multiply_pairs, tile_height
-from .workspace import COLUMN, DST, PARTIAL, SCRATCH, SINK
+from .workspace import COLUMN, COLUMN_BYTES, DST, PARTIAL, SCRATCH
 
 BYTES = 0
 
@@ -59,20 +59,21 @@ def _run_tile(base, rows, packed, stride, panel, k, n, mode, partial, low, high,
     steps = (k + 1) // 2
     column = base + COLUMN
     scales = column + 128 * blocks
-    direct = mode == BYTES and not partial
-    raw = 0 if direct else base + SCRATCH
-    targets = longs_at(base + DST, MAX_ROWS)
     floor, ceiling = np.float32(low - zero), np.float32(high - zero)
-    for block in range(blocks):
-        count = min(COLUMNS, n - COLUMNS * block)
-        if direct:
-            for r in range(rows, tile_height(rows)):
-                targets[r] = base + SINK - COLUMNS * block
-        work = (packed, stride, panel + block * steps * 128, steps, column + 128 * block, 0, 0, scales + 128 * block,
-                base + DST, COLUMNS * block, count, floor, ceiling, zero, raw)  # fmt: skip
+    if mode == BYTES and not partial:
+        targets = longs_at(base + DST, MAX_ROWS)
+        for r in range(rows, tile_height(rows)):
+            targets[r] = scales + 128 * blocks
+        work = (packed, stride, panel, steps, blocks, column, 0, 0, scales, base + DST, n, floor, ceiling, zero, 0)
         multiply_pairs(rows, work)
-        if not direct:
-            deliver(base, rows, count, block * COLUMNS, scales + 128 * block, mode, partial, low, high, zero)
+        return
+    for block in range(blocks):
+        ahead = 128 * block
+        work = (packed, stride, panel + ahead * steps, steps, 1, column + ahead, 0, 0, scales + ahead, 0, 0,
+                floor, ceiling, zero, base + SCRATCH)  # fmt: skip
+        multiply_pairs(rows, work)
+        count = min(COLUMNS, n - COLUMNS * block)
+        deliver(base, rows, count, block * COLUMNS, scales + ahead, mode, partial, low, high, zero)
 
 
 @njit
@@ -150,7 +151,7 @@ def conv(src, weights, dst, partial, geometry, signs, src_zero, weight_zero, bia
     blocks = (n + COLUMNS - 1) // COLUMNS
     group_bytes = blocks * ((k + 3) // 4) * 128
     stride = row_stride(k)
-    packed = base + COLUMN + 8 * COLUMNS * blocks
+    packed = base + COLUMN + COLUMN_BYTES * COLUMNS * blocks
     panel = packed + MAX_ROWS * stride + 64
     has_partial = partial.size > 0
     targets, partials = longs_at(base + DST, MAX_ROWS), longs_at(base + PARTIAL, MAX_ROWS)
@@ -196,7 +197,7 @@ def matmul(a, b, dst, partial, a_transposed, b_layout, signs, a_zero, b_zero, bi
     base = workspace.ctypes.data
     blocks = (n + COLUMNS - 1) // COLUMNS
     stride = row_stride(k)
-    packed = base + COLUMN + 8 * COLUMNS * blocks
+    packed = base + COLUMN + COLUMN_BYTES * COLUMNS * blocks
     panel = packed + MAX_ROWS * stride + 64
     has_partial = partial.size > 0
     targets, partials = longs_at(base + DST, MAX_ROWS), longs_at(base + PARTIAL, MAX_ROWS)

@@ -38,7 +38,7 @@ from .signatures import (
     WORKSPACE,
 )  # fmt: skip
 from .tile import COLUMNS, MAX_ROWS, multiply_su, multiply_us, tile_height
-from .workspace import COLUMN, DST, PARTIAL, SCRATCH, SINK, SUMS
+from .workspace import COLUMN, COLUMN_BYTES, DST, PARTIAL, SCRATCH, SUMS
 
 BYTES = 0
 """Destination mode that the tile itself requantises; see ``deliver`` for the others."""
@@ -69,55 +69,61 @@ def row_stride(k):
 
 
 @njit
-def prepare_columns(base, n, first, k, weights, unsigned_rows, src_zero, weight_zero, bias, multiplier):
-    """Fill the column section for ``n`` columns, the first being ``first`` of the parameter arrays.
+def _prepare_parameters(base, n, first, k, src_zero, weight_zero, bias, multiplier):
+    """Fill what the columns have apart from weights; the first of ``n`` is ``first`` in the parameter arrays.
 
-    A column starts at ``bias - src_zero * sum(w) + k * src_zero * weight_zero``. Returns whether any weight zero point
-    is not 0, in which case the tiles subtract ``row sum * weight_zero`` too.
+    Returns whether any weight zero point is not 0, in which case the tiles subtract ``row sum * weight_zero`` too.
     """
-    blocks = (n + COLUMNS - 1) // COLUMNS
-    padded = blocks * COLUMNS
-    terms = words_at(base + COLUMN, padded)
+    padded = (n + COLUMNS - 1) // COLUMNS * COLUMNS
     zeros = words_at(base + COLUMN + 4 * padded, padded)
     scales = floats_at(base + COLUMN + 8 * padded, padded)
-    steps = (k + 3) // 4
-    terms[:] = 0
+    starts = words_at(base + COLUMN + 16 * padded, padded)
     zeros[:] = 0
     scales[:] = 0
-    sums = base + COLUMN + 12 * padded
-    if src_zero != 0:
-        ones = sums + 4 * padded
-        bytes_at(ones, 4 * steps)[:] = 0
-        bytes_at(ones, k)[:] = 1
-        words_at(base + SCRATCH, 64)[:] = 0
-        for block in range(blocks):
-            start, panel = base + SCRATCH, weights + block * steps * 128
-            work = (ones, 0, panel, steps, start, 0, start, start, base + DST, 0, COLUMNS,
-                    np.float32(0), np.float32(0), 0, sums + 128 * block)  # fmt: skip
-            _multiply(unsigned_rows, 1, work)
-    totals = words_at(sums, padded)
+    starts[:] = 0
     has_zeros = False
     for j in range(n):
         zero = weight_zero[0] if weight_zero.size == 1 else weight_zero[first + j]
         has_zeros |= zero != 0
         term = np.int32(0) if bias.size == 0 else bias[first + j]
-        if src_zero != 0:
-            term = np.int32(term - src_zero * totals[j])
-        terms[j] = np.int32(term + k * src_zero * zero)
+        starts[j] = np.int32(term + k * src_zero * zero)
         zeros[j] = zero
         scales[j] = multiplier[0] if multiplier.size == 1 else multiplier[first + j]
     return has_zeros
 
 
 @njit
-def run_tile(base, rows, packed, stride, weights, k, n, unsigned_rows, has_zeros, mode, partial,
-             low, high, zero):  # fmt: skip
+def _prepare_weights(base, n, k, weights, unsigned_rows, src_zero):
+    """Start values of the columns: ``bias + k * src_zero * weight_zero - src_zero * sum(w)``."""
+    blocks = (n + COLUMNS - 1) // COLUMNS
+    padded = blocks * COLUMNS
+    terms = words_at(base + COLUMN, padded)
+    starts = words_at(base + COLUMN + 16 * padded, padded)
+    if src_zero == 0:
+        for j in range(padded):
+            terms[j] = starts[j]
+        return
+    steps = (k + 3) // 4
+    sums = base + COLUMN + 12 * padded
+    ones = base + COLUMN + 20 * padded
+    row = bytes_at(ones, 4 * steps)
+    for i in range(4 * steps):
+        row[i] = i < k
+    terms[:] = 0
+    work = (ones, 0, weights, steps, blocks, base + COLUMN, 0, 0, 0, 0, 0, np.float32(0), np.float32(0), 0, sums)
+    _multiply(unsigned_rows, 1, work)
+    totals, factor = words_at(sums, padded), np.int32(src_zero)
+    for j in range(padded):
+        terms[j] = np.int32(starts[j] - np.int32(factor * totals[j]))
+
+
+@njit
+def run_tile(base, rows, packed, stride, weights, k, n, unsigned_rows, has_zeros, mode, partial, low, high, zero):
     """Multiply one packed tile with all column blocks and write its rows to the addresses in ``DST``."""
     blocks = (n + COLUMNS - 1) // COLUMNS
     steps = (k + 3) // 4
     column = base + COLUMN
-    zeros = column + 128 * blocks
-    scales = zeros + 128 * blocks
+    zeros, scales, sink = column + 128 * blocks, column + 256 * blocks, column + 384 * blocks
     sums = 0
     if has_zeros:
         sums = base + SUMS
@@ -130,20 +136,22 @@ def run_tile(base, rows, packed, stride, weights, k, n, unsigned_rows, has_zeros
                 for value in signed_bytes_at(packed + r * stride, k):
                     total += np.int32(value)
             put_i32(sums + 4 * r, total)
-    direct = mode == BYTES and not partial
-    raw = 0 if direct else base + SCRATCH
-    targets = longs_at(base + DST, MAX_ROWS)
     floor, ceiling = np.float32(low - zero), np.float32(high - zero)
-    for block in range(blocks):
-        count = min(COLUMNS, n - COLUMNS * block)
-        if direct:
-            for r in range(rows, tile_height(rows)):
-                targets[r] = base + SINK - COLUMNS * block
-        work = (packed, stride, weights + block * steps * 128, steps, column + 128 * block, sums, zeros + 128 * block,
-                scales + 128 * block, base + DST, COLUMNS * block, count, floor, ceiling, zero, raw)  # fmt: skip
+    if mode == BYTES and not partial:
+        targets = longs_at(base + DST, MAX_ROWS)
+        for r in range(rows, tile_height(rows)):
+            targets[r] = sink
+        work = (packed, stride, weights, steps, blocks, column, sums, zeros, scales, base + DST, n, floor, ceiling,
+                zero, 0)  # fmt: skip
         _multiply(unsigned_rows, rows, work)
-        if not direct:
-            deliver(base, rows, count, block * COLUMNS, scales + 128 * block, mode, partial, low, high, zero)
+        return
+    for block in range(blocks):
+        ahead = 128 * block
+        work = (packed, stride, weights + ahead * steps, steps, 1, column + ahead, sums, zeros + ahead, scales + ahead,
+                0, 0, floor, ceiling, zero, base + SCRATCH)  # fmt: skip
+        _multiply(unsigned_rows, rows, work)
+        count = min(COLUMNS, n - COLUMNS * block)
+        deliver(base, rows, count, block * COLUMNS, scales + ahead, mode, partial, low, high, zero)
 
 
 @njit
@@ -158,7 +166,7 @@ def _pack_pixel(target, source, row_pitch, pixel_pitch, height, width, channels,
         if row < 0 or row >= height:
             fill(target, kernel_w * channels, padding)
         elif whole:
-            copy_runs(target, here + left * pixel_pitch, dilation_w * pixel_pitch, kernel_w, channels, flip)
+            copy_runs(target, channels, here + left * pixel_pitch, dilation_w * pixel_pitch, kernel_w, channels, flip)
         else:
             for j in range(kernel_w):
                 column = tap_column(geometry, x, j)
@@ -208,7 +216,7 @@ def conv(src, weights, dst, partial, geometry, signs, src_zero, weight_zero, bia
     blocks = (n + COLUMNS - 1) // COLUMNS
     group_bytes = blocks * ((k + 3) // 4) * 128
     stride = row_stride(k)
-    packed = (base + COLUMN + 16 * COLUMNS * blocks + stride + 64) & ~63
+    packed = (base + COLUMN + COLUMN_BYTES * COLUMNS * blocks + stride + 64) & ~63
     row_pitch, pixel_pitch = src.strides[0], src.strides[1]
     has_partial = partial.size > 0
     targets, partials = longs_at(base + DST, MAX_ROWS), longs_at(base + PARTIAL, MAX_ROWS)
@@ -219,9 +227,8 @@ def conv(src, weights, dst, partial, geometry, signs, src_zero, weight_zero, bia
         last_y = -1
     for group in range(groups):
         panel = weights.ctypes.data + group * group_bytes
-        has_zeros = prepare_columns(
-            base, n, group * n, k, panel, unsigned_rows, src_zero, weight_zero, bias, multiplier
-        )
+        has_zeros = _prepare_parameters(base, n, group * n, k, src_zero, weight_zero, bias, multiplier)
+        _prepare_weights(base, n, k, panel, unsigned_rows, src_zero)
         source = src.ctypes.data + group * in_group
         for tile in range(begin, end):
             rows = min(MAX_ROWS, out_h * out_w - tile * MAX_ROWS)
@@ -229,8 +236,8 @@ def conv(src, weights, dst, partial, geometry, signs, src_zero, weight_zero, bia
             for r in range(rows):
                 if first_y <= y <= last_y and first_x <= x <= last_x:
                     corner = (y * geometry[2] - geometry[6]) * row_pitch + (x * geometry[3] - geometry[7]) * pixel_pitch
-                    copy_runs(packed + r * stride, source + corner, geometry[4] * row_pitch, kernel_h,
-                              kernel_w * in_group, flip)  # fmt: skip
+                    run = kernel_w * in_group
+                    copy_runs(packed + r * stride, run, source + corner, geometry[4] * row_pitch, kernel_h, run, flip)
                     put_i32(packed + r * stride + k, 0)
                 else:
                     _pack_pixel(packed + r * stride, source, row_pitch, pixel_pitch, height, width, in_group, y, x,
@@ -301,12 +308,13 @@ def matmul(a, b, dst, partial, a_transposed, b_layout, signs, a_zero, b_zero, bi
     base = workspace.ctypes.data
     blocks = (n + COLUMNS - 1) // COLUMNS
     stride = row_stride(k)
-    packed = (base + COLUMN + 16 * COLUMNS * blocks + stride + 64) & ~63
+    packed = (base + COLUMN + COLUMN_BYTES * COLUMNS * blocks + stride + 64) & ~63
     own_panel = packed + MAX_ROWS * stride + 64
     has_partial = partial.size > 0
     targets, partials = longs_at(base + DST, MAX_ROWS), longs_at(base + PARTIAL, MAX_ROWS)
     tiles = (m + MAX_ROWS - 1) // MAX_ROWS
-    current, panel, has_zeros = 0, 0, False
+    current, panel = 0, 0
+    has_zeros = _prepare_parameters(base, n, 0, k, a_zero, b_zero, bias, multiplier)
     for index in range(begin, end):
         batch, tile = divmod(index, tiles)
         outer, inner = divmod(batch, dst.shape[1])
@@ -316,15 +324,14 @@ def matmul(a, b, dst, partial, a_transposed, b_layout, signs, a_zero, b_zero, bi
             if b_layout != BLOCKED:
                 panel = own_panel
                 _pack_columns(panel, matrix, b.strides[2], k, n, b_layout == TRANSPOSED)
-            has_zeros = prepare_columns(base, n, 0, k, panel, unsigned_rows, a_zero, b_zero, bias, multiplier)
+            _prepare_weights(base, n, k, panel, unsigned_rows, a_zero)
         first = tile * MAX_ROWS
         rows = min(MAX_ROWS, m - first)
         source = a.ctypes.data + outer * a.strides[0] + inner * a.strides[1]
         if a_transposed:
             _pack_transposed(packed, stride, source + first, a.strides[2], rows, k, flip)
         else:
-            for r in range(rows):
-                copy(packed + r * stride, source + (first + r) * a.strides[2], k, flip)
+            copy_runs(packed, stride, source + first * a.strides[2], a.strides[2], rows, k, flip)
         target = dst.ctypes.data + outer * dst.strides[0] + inner * dst.strides[1] + first * dst.strides[2]
         for r in range(rows):
             targets[r] = target + r * dst.strides[2]

@@ -68,21 +68,21 @@ def get_i32(typingctx, address):
 
 
 @intrinsic
-def copy_runs(typingctx, dst, src, pitch, runs, count, flip):
-    """Copy runs of ``count`` (at least 1) bytes that are ``pitch`` apart, one behind the other, in 64-byte stores.
+def copy_runs(typingctx, dst, step, src, pitch, runs, count, flip):
+    """Copy runs of ``count`` (at least 1) bytes that are ``pitch`` apart to places ``step`` apart, in 64-byte stores.
 
-    Each byte is xored with ``flip``. Bytes behind the last one, up to 63 of them, become zero: the caller leaves room
-    there and fills it later.
+    Each byte is xored with ``flip``. Bytes behind a run, up to 63 of them, become zero: the caller leaves
+    room there and fills it later.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        dst, src, pitch, runs, count, flip = args
+        dst, step, src, pitch, runs, count, flip = args
         flips = emit.splat(builder, builder.trunc(flip, I8), 64)
         whole = builder.and_(builder.sub(count, _const(1)), _const(-64))
         mask = emit.low_mask(builder, builder.sub(count, whole), 64)
         with cgutils.for_range(builder, runs) as run:
             source = builder.add(src, builder.mul(run.index, pitch))
-            target = builder.add(dst, builder.mul(run.index, count))
+            target = builder.add(dst, builder.mul(run.index, step))
             with cgutils.for_range_slice(builder, _const(0), whole, _const(64)) as (here, _):
                 octets = emit.load(builder, builder.add(source, here), V64)
                 emit.store(builder, builder.xor(octets, flips), builder.add(target, here))
@@ -91,13 +91,13 @@ def copy_runs(typingctx, dst, src, pitch, runs, count, flip):
             emit.store(builder, kept, builder.add(target, whole))
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 6), codegen
+    return types.void(*[types.int64] * 7), codegen
 
 
 @njit
 def copy(dst, src, count, flip):
     """One run; see ``copy_runs``."""
-    copy_runs(dst, src, 0, 1, count, flip)
+    copy_runs(dst, 0, src, 0, 1, count, flip)
 
 
 @intrinsic

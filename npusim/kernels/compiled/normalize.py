@@ -41,7 +41,7 @@ def norm_bytes(src, dst, gain, offset, flip, shift, scale, epsilon, rms, zero, l
     for i in range(n):
         gains[i] = norm_coefficient(gain[i], scale)
         offsets[i] = norm_coefficient(offset[i], scale) if offset.size else 0.0
-    floor, ceiling = np.float64(low - zero), np.float64(high - zero)
+    floor, ceiling = np.float32(low - zero), np.float32(high - zero)
     for r in range(rows):
         source = src.ctypes.data + r * src.strides[0]
         target = dst.ctypes.data + r * dst.strides[0]
@@ -99,7 +99,8 @@ def _divide_row(target, numerators, count, steps, total, low, high, zero):
     """The law's own division, for rows with a product near a tie."""
     octets, entries = bytes_at(target, count), unsigned_words_at(numerators, count)
     for i in range(count):
-        octets[i] = narrow_round(np.float64(entries[i]) * steps / total, low, high) + zero
+        value = np.float64(entries[i]) * steps / total
+        octets[i] = narrow_round(value, np.float64(low), np.float64(high)) + zero
 
 
 @kernel(types.void(
@@ -116,7 +117,7 @@ def softmax_bytes(src, dst, table, flip, scale, zero, low, high, used, workspace
         for plane in range(4):
             octets[256 * plane + d] = (table[d] >> np.uint32(8 * plane)) & np.uint32(255)
     steps = 1.0 / np.float64(scale)
-    floor, ceiling = np.float64(low - zero), np.float64(high - zero)
+    floor, ceiling = np.float32(low - zero), np.float32(high - zero)
     for r in range(rows):
         source = src.ctypes.data + r * src.strides[0]
         target = dst.ctypes.data + r * dst.strides[0]

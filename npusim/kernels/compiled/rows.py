@@ -17,9 +17,6 @@ from numba.extending import intrinsic
 from . import emit
 from .emit import F64, I8, I16, I32, I64, V16I32, V64I8
 
-MAGIC = 6755399441055744.0
-"""1.5 * 2**52: adding it rounds a float64 half to even and leaves the integer in the low bits."""
-
 
 def _const(value: int) -> Any:
     return ir.Constant(I64, value)
@@ -91,13 +88,11 @@ def moments(typingctx, src, count, flip, shift):
     return types.UniTuple(types.int64, 2)(*[types.int64] * 4), codegen
 
 
-def _to_bytes(builder: Any, value: Any, low: Any, high: Any, zero: Any) -> tuple[Any, Any, Any]:
-    """Clamp, round half to even, add the zero point: bytes, the clamped values and the rounded ones."""
-    lanes = value.type.count
-    clamped = emit.minimum(builder, emit.maximum(builder, value, low), high)
-    lifted = builder.fadd(clamped, _repeat(value.type, MAGIC))
-    integers = builder.trunc(builder.bitcast(lifted, emit.vector(I64, lanes)), emit.vector(I8, lanes))
-    return builder.add(integers, zero), clamped, lifted
+def _halves(builder: Any, mask: Any) -> list[Any]:
+    """The masks of both halves of thirty-two lanes."""
+    if mask is None:
+        return [None, None]
+    return [emit.shuffle(builder, mask, mask, list(range(first, first + 16))) for first in (0, 16)]
 
 
 @intrinsic
@@ -107,27 +102,31 @@ def normalize_row(typingctx, dst, src, count, flip, slope, intercept, factor, ga
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         (dst, src, count, flip, slope, intercept, factor, gains, offsets, low, high, zero) = args
-        lanes = 16
-        octet, word, double = emit.vector(I8, lanes), emit.vector(I32, lanes), emit.vector(F64, lanes)
-        flips = emit.splat(builder, builder.trunc(flip, I8), lanes)
-        zeros = emit.splat(builder, builder.trunc(zero, I8), lanes)
-        slopes, intercepts = (emit.splat(builder, builder.trunc(x, I32), lanes) for x in (slope, intercept))
-        factors, lows, highs = (emit.splat(builder, x, lanes) for x in (factor, low, high))
+        word, double = emit.vector(I32, 16), emit.vector(F64, 16)
+        flips = emit.splat(builder, builder.trunc(flip, I8), 32)
+        slopes, intercepts = (emit.splat(builder, builder.trunc(x, I32), 16) for x in (slope, intercept))
+        factors = emit.splat(builder, factor, 16)
+        rounding = emit.ByteRounding(builder, low, high, zero)
 
         def body(here: Any, mask: Any) -> None:
-            octets = builder.xor(take(builder, builder.add(src, here), octet, mask), flips)
-            deviation = builder.sub(builder.mul(builder.zext(octets, word), slopes), intercepts)
-            ahead = builder.mul(here, _const(8))
-            gain = take(builder, builder.add(gains, ahead), double, mask)
-            offset = take(builder, builder.add(offsets, ahead), double, mask)
-            scaled = builder.fmul(builder.fmul(builder.sitofp(deviation, double), factors), gain)
-            result, _, _ = _to_bytes(builder, builder.fadd(scaled, offset), lows, highs, zeros)
+            octets = builder.xor(take(builder, builder.add(src, here), emit.vector(I8, 32), mask), flips)
+            values = []
+            for half, part in enumerate(_halves(builder, mask)):
+                lanes = list(range(16 * half, 16 * half + 16))
+                source = builder.zext(emit.shuffle(builder, octets, octets, lanes), word)
+                deviation = builder.sub(builder.mul(source, slopes), intercepts)
+                ahead = builder.add(builder.mul(here, _const(8)), _const(128 * half))
+                gain = take(builder, builder.add(gains, ahead), double, part)
+                offset = take(builder, builder.add(offsets, ahead), double, part)
+                scaled = builder.fmul(builder.fmul(builder.sitofp(deviation, double), factors), gain)
+                values.append(builder.fadd(scaled, offset))
+            result, _ = rounding.apply_doubles(values)
             give(builder, result, builder.add(dst, here), mask)
 
-        each(builder, count, lanes, body)
+        each(builder, count, 32, body)
         return context.get_dummy_value()
 
-    return types.void(*[integer] * 6, real, integer, integer, real, real, integer), codegen
+    return types.void(*[integer] * 6, real, integer, integer, *[types.float32] * 2, integer), codegen
 
 
 @intrinsic
@@ -210,29 +209,31 @@ def _interleaved(builder: Any, parts: list[Any]) -> list[Any]:
 
 @intrinsic
 def scale_row(typingctx, dst, numerators, count, factor, low, high, zero):
-    """``e * factor`` of uint32 ``e``, clamped and rounded to bytes; returns the largest distance from an integer."""
+    """``e * factor`` of uint32 ``e``, as clamped bytes; returns the largest distance from what a product became."""
     integer, real = types.int64, types.float64
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         dst, numerators, count, factor, low, high, zero = args
-        lanes = 16
-        double = emit.vector(F64, lanes)
-        factors, lows, highs = (emit.splat(builder, x, lanes) for x in (factor, low, high))
-        zeros = emit.splat(builder, builder.trunc(zero, I8), lanes)
+        double = emit.vector(F64, 16)
+        factors = emit.splat(builder, factor, 16)
+        rounding = emit.ByteRounding(builder, low, high, zero)
         worst = cgutils.alloca_once(builder, double)
         builder.store(_repeat(double, 0.0), worst)
 
         def body(here: Any, mask: Any) -> None:
-            address = builder.add(numerators, builder.mul(here, _const(4)))
-            entries = take(builder, address, emit.vector(I32, lanes), mask)
-            value = builder.fmul(builder.uitofp(entries, double), factors)
-            result, clamped, lifted = _to_bytes(builder, value, lows, highs, zeros)
-            error = builder.fsub(clamped, builder.fsub(lifted, _repeat(double, MAGIC)))
-            distance = emit.call(builder, f"llvm.fabs.v{lanes}f64", double, [error])
-            builder.store(emit.maximum(builder, distance, builder.load(worst)), worst)
+            values = []
+            for half, part in enumerate(_halves(builder, mask)):
+                address = builder.add(numerators, builder.add(builder.mul(here, _const(4)), _const(64 * half)))
+                entries = take(builder, address, V16I32, part)
+                values.append(builder.fmul(builder.uitofp(entries, double), factors))
+            result, rounded = rounding.apply_doubles(values)
+            for value, nearest in zip(values, rounded, strict=True):
+                error = builder.fsub(value, nearest)
+                distance = emit.call(builder, "llvm.fabs.v16f64", double, [error])
+                builder.store(emit.maximum(builder, distance, builder.load(worst)), worst)
             give(builder, result, builder.add(dst, here), mask)
 
-        each(builder, count, lanes, body)
-        return emit.call(builder, f"llvm.vector.reduce.fmax.v{lanes}f64", F64, [builder.load(worst)])
+        each(builder, count, 32, body)
+        return emit.call(builder, "llvm.vector.reduce.fmax.v16f64", F64, [builder.load(worst)])
 
-    return real(integer, integer, integer, real, real, real, integer), codegen
+    return real(integer, integer, integer, real, types.float32, types.float32, integer), codegen

@@ -44,19 +44,26 @@ def _tile(typingctx, rows, form, work):
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         fields = cgutils.unpack_tuple(builder, args[2])
-        (a, stride, b, steps, column, row_sums, zeros, scale, dst, offset, count, low, high, zero, raw) = fields
+        (a, stride, b, steps, blocks, column, row_sums, zeros, scale, dst, count, low, high, zero, raw) = fields
         accs = [cgutils.alloca_once(builder, V16I32) for _ in range(2 * tall)]
-        _start(builder, accs, tall, column, row_sums, zeros)
-        copies = _copies(builder, accs, tall)
-        _accumulate(builder, copies, tall, kind, a, stride, b, steps)
-        _join(builder, copies)
+        rounding = emit.ByteRounding(builder, low, high, zero)
         keep_raw = builder.icmp_signed("!=", raw, _const(0))
-        with builder.if_else(keep_raw) as (then, otherwise):
-            with then:
-                for i, acc in enumerate(accs):
-                    emit.store(builder, builder.load(acc), builder.add(raw, _const(64 * i)))
-            with otherwise:
-                _finish(builder, accs, tall, scale, dst, offset, count, low, high, zero)
+        panel = builder.mul(steps, _const(128))
+        with cgutils.for_range(builder, blocks) as block:
+            ahead = builder.mul(block.index, _const(128))
+            left = builder.sub(count, builder.mul(block.index, _const(COLUMNS)))
+            _start(builder, accs, tall, builder.add(column, ahead), row_sums, builder.add(zeros, ahead))
+            copies = _copies(builder, accs, tall)
+            _accumulate(builder, copies, tall, kind, a, stride, builder.add(b, builder.mul(block.index, panel)), steps)
+            _join(builder, copies)
+            with builder.if_else(keep_raw) as (then, otherwise):
+                with then:
+                    target = builder.add(raw, builder.mul(ahead, _const(tall)))
+                    for i, acc in enumerate(accs):
+                        emit.store(builder, builder.load(acc), builder.add(target, _const(64 * i)))
+                with otherwise:
+                    offset = builder.mul(block.index, _const(COLUMNS))
+                    _finish(builder, accs, tall, builder.add(scale, ahead), rounding, dst, offset, left)
         return context.get_dummy_value()
 
     return types.void(rows, form, work), codegen
@@ -137,17 +144,16 @@ def _dot(builder: Any, kind: int, acc: Any, row: Any, column: Any) -> Any:
     return emit.dot_pairs(builder, acc, row, column)
 
 
-def _finish(builder: Any, accs: list[Any], tall: int, scale: Any, dst: Any, offset: Any, count: Any,
-            low: Any, high: Any, zero: Any) -> None:  # fmt: skip
-    """The second copy of ``law.requantize``, two rows at a time, and the store of bytes."""
+def _finish(builder: Any, accs: list[Any], tall: int, scale: Any, rounding: Any, dst: Any, offset: Any,
+            left: Any) -> None:  # fmt: skip
+    """The second copy of ``law.requantize``, two rows at a time, and the store of up to ``left`` bytes of a row."""
     scales = [emit.load(builder, builder.add(scale, _const(64 * j)), V16F32) for j in range(2)]
-    rounding = emit.ByteRounding(builder, low, high, zero)
-    whole = builder.icmp_signed("==", count, _const(COLUMNS))
+    whole = builder.icmp_signed(">=", left, _const(COLUMNS))
     with builder.if_else(whole) as (then, otherwise):  # around all rows: a branch for each would cost more
         with then:
             _store_rows(builder, accs, tall, scales, rounding, dst, offset, None)
         with otherwise:
-            _store_rows(builder, accs, tall, scales, rounding, dst, offset, emit.low_mask(builder, count, COLUMNS))
+            _store_rows(builder, accs, tall, scales, rounding, dst, offset, emit.low_mask(builder, left, COLUMNS))
 
 
 def _store_rows(builder: Any, accs: list[Any], tall: int, scales: list[Any], rounding: Any, dst: Any, offset: Any,
@@ -172,13 +178,13 @@ def _store_rows(builder: Any, accs: list[Any], tall: int, scales: list[Any], rou
 # Numba never finds closures over intrinsics in its cache, hence one written-out function per kind of step. Each runs
 # the smallest tile that holds ``rows`` (1 to MAX_ROWS) rows. ``work`` is a tuple of integers, most of them addresses:
 #   a, stride           packed rows: first byte, bytes from row to row
-#   b, steps            packed columns: ``steps`` blocks of 128 bytes
-#   column              int32[32]: start value of each accumulator
-#   row_sums, zeros     int32[rows], int32[32]: their product is subtracted; row_sums = 0 leaves it out
-#   scale               float32[32] multipliers
-#   dst, offset, count  int64[rows] addresses of destination rows; byte offset in them; columns to store, 1 to 32
+#   b, steps, blocks    packed columns: ``blocks`` panels of ``steps`` times 128 bytes
+#   column              int32[32 blocks]: start value of each accumulator
+#   row_sums, zeros     int32[rows], int32[32 blocks]: their product is subtracted; row_sums = 0 leaves it out
+#   scale               float32[32 blocks] multipliers
+#   dst, count          int64[rows] addresses of destination rows, and the columns to store in them
 #   low, high, zero     clamp limits less the zero point, as float32; zero point
-#   raw                 where not 0: store int32[rows][32] there instead and requantise nothing
+#   raw                 where not 0: store int32[blocks][rows][32] there instead and requantise nothing
 
 
 @njit

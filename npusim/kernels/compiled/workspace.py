@@ -11,8 +11,9 @@ PARTIAL = DST + 16 * 8
 """int64[16]: addresses of its rows of partial accumulators."""
 SUMS = PARTIAL + 16 * 8
 """int32[16]: sums of its packed rows."""
-SINK = SUMS + 16 * 4
-"""Where rows beyond the last are stored."""
-COLUMN = SINK + 64
-"""Then, for n rounded up to 32: start values int32[n], weight zeros int32[n], multipliers float32[n], column sums
-int32[n], a row of ones, packed rows, packed columns."""
+COLUMN = SUMS + 16 * 4
+"""Then, for n rounded up to 32: int32[n] start values of the current columns, int32[n] weight zeros, float32[n]
+multipliers, int32[n] column sums (later where rows beyond the last are stored), int32[n] start values without the sums;
+behind them a row of ones, packed rows, packed columns."""
+COLUMN_BYTES = 20
+"""Of these, for each column."""
