@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from isa import law
+from isa.dtypes import ACTIVATION_TYPES
 from isa.instruction import Unit
 from isa.instructions import Add, Dequantize, Div, Lookup, Max, Min, Mul, Parameters, Quantize, Requantize, Rescale, Sub
 from npusim.graph import Node, Tensor
@@ -35,7 +36,7 @@ def binary(ctx: Context, node: Node) -> None:
     y = ctx.tensor(node.output)
     operands = [ctx.tensor(name) for name in node.inputs]
     full = [ctx.view(t.name) for t in operands if t.shape == y.shape and t.data is None]
-    plain = next((view for view in full if all(len(axis) <= 1 for axis in view.axes)), None)
+    plain = next((view for view in full if view.axes and single(view)), None)
     dst = ctx.new(node.output, like=plain)
     fields = {
         "a_type": dtype_of(operands[0]), "b_type": dtype_of(operands[1]), "dst_type": dtype_of(y),
@@ -117,7 +118,7 @@ def nests(
 def unary(ctx: Context, node: Node) -> None:
     """The result keeps the order of the operand."""
     x, y = ctx.tensor(node.inputs[0]), ctx.tensor(node.output)
-    dst = ctx.new(node.output, like=ctx.view(node.inputs[0]))
+    dst = ctx.new(node.output, like=ctx.view(node.inputs[0]) if x.shape else None)
     views = _walkable(ctx, dst, node.inputs[:1])
     varying = next((t for t in (x, y) if t.quantization is not None and not t.quantization.per_tensor), None)
     if varying is None or node.op not in ("quantize", "dequantize"):
@@ -187,7 +188,9 @@ def _unary_fields(core: Core, node: Node, x: Tensor, y: Tensor) -> tuple[Any, di
     if node.op == "cast":
         if y.dtype[0] == "f":
             raise LoweringError(f"{node.name} (cast): to {y.dtype}; the machine makes floats only by dequantizing")
-        return Requantize, types | {"params": core.constant(Parameters(low=low, high=high).pack())}
+        narrow = dtype_of(y) in ACTIVATION_TYPES
+        head = Parameters(low=low, high=high) if narrow else Parameters()  # a wider type is not clamped
+        return Requantize, types | {"params": core.constant(head.pack())}
     table = law.lookup_table(
         node.attributes["expression"], x.numpy, scale_of(x), zero_of(x), y.numpy, scale_of(y), zero_of(y)
     ).clip(low, high)
