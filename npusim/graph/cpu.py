@@ -62,7 +62,7 @@ def subgraph(lowering: Lowering, root: str, refusal: Refusal | None) -> Tensor:
             continue
         pending.pop()
         if value not in made:
-            made |= _emit(lowering, cone, made)
+            made |= _emit(lowering, cone)
     return made[root]
 
 
@@ -102,13 +102,10 @@ def _cone(lowering: Lowering, root: str) -> Cone:
     return Cone(root=root, nodes=ordered, leaves=tuple(leaves))
 
 
-def _emit(lowering: Lowering, cone: Cone, made: dict[str, Tensor]) -> dict[str, Tensor]:
+def _emit(lowering: Lowering, cone: Cone) -> dict[str, Tensor]:
     """Add the node; its results by ONNX value: the root and whatever else its operator computes for others."""
     source = lowering.source
-    inputs = [
-        made[leaf] if leaf in made else lowering.real(leaf) if lowering.is_real(leaf) else lowering.integer(leaf)
-        for leaf in cone.leaves
-    ]
+    inputs = [lowering.real(leaf) if lowering.is_real(leaf) else lowering.integer(leaf) for leaf in cone.leaves]
     top = cone.nodes[-1]
     refused = next((lowering.refusals[n.name] for n in reversed(cone.nodes) if n.name in lowering.refusals), None)
     blamed = refused.node if refused is not None else top

@@ -299,6 +299,16 @@ def test_a_value_that_several_subgraphs_need_is_computed_once():
     assert sorted(node.attributes["ops"] for node in loaded.cpu_nodes) == [("CumSum",), ("CumSum",), ("Einsum",)]
 
 
+def test_a_subgraph_bears_the_oldest_stamp_that_means_the_same():
+    m = Builder(opset=onnx.defs.onnx_opset_version())  # newer than what onnxruntime knows
+    m.output(m.op("Hardmax", m.op("Relu", m.input("x", [2, 3]))))
+    (node,) = graph.load(m.model()).nodes
+    (stamp,) = (
+        entry.version for entry in onnx.load_from_string(node.attributes["model"]).opset_import if not entry.domain
+    )
+    assert stamp == 14  # of Relu; that of Hardmax is 13
+
+
 def test_all_results_of_an_operator_come_from_one_subgraph():
     m = Builder()
     values, indices = m.op("TopK", m.real_input("x", [3, 16], 0.05, 100), const(m, 4), outputs=2)
@@ -307,6 +317,20 @@ def test_all_results_of_an_operator_come_from_one_subgraph():
     loaded, differing, _, _ = compare(m.model())
     (node,) = loaded.cpu_nodes
     assert set(node.outputs) == {values, indices}
+    assert differing == 0
+
+
+def test_scales_made_from_the_data_stay_on_the_cpu():
+    m = Builder()
+    x = m.input("x", [5, 16])
+    q, scale, zero = m.op("DynamicQuantizeLinear", x, outputs=3)
+    w = m.constant(m.random.integers(-128, 128, (16, 4)).astype(np.int8))
+    product = m.op("Cast", m.op("MatMulInteger", q, w, zero), to=1)
+    m.output(m.op("Mul", product, m.op("Mul", scale, m.constant(np.float32(0.01)))))
+    loaded, differing, _, _ = compare(m.model())
+    assert "DynamicQuantizeLinear" in {op for node in loaded.cpu_nodes for op in node.attributes["ops"]}
+    reasons = {node.attributes["blame_op"]: node.attributes["reason"] for node in loaded.cpu_nodes}
+    assert reasons["MatMulInteger"] == "it needs constant zero points"
     assert differing == 0
 
 

@@ -93,4 +93,5 @@ def test_swin_is_recognised_whoever_exported_it(style):
     counts = Counter(node.op for node in loaded.nodes)
     # 12 blocks; every second one rolls its windows there and back, but for the last stage, which is a single window
     assert (counts["softmax"], counts["roll"], counts["layer_norm"]) == (12, 10, 29)
-    assert (counts["table"], counts["conv"]) == (12, 1)
+    # one GELU a block; transformers divides by the root of the head size, which is a function of one variable as well
+    assert (counts["table"], counts["conv"]) == (24 if style == "transformers" else 12, 1)
