@@ -85,11 +85,7 @@ class _Walk:
         return node
 
     def _is_constant(self, node: SourceNode) -> bool:
-        return (
-            node.op not in NOT_FOLDED
-            and "." not in node.op
-            and all(name in self.constants for name in node.inputs if name)
-        )
+        return node.op not in NOT_FOLDED and all(name in self.constants for name in node.inputs if name)
 
     def _note_constant(self, name: str, array: Array) -> None:
         try:

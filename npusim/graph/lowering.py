@@ -358,7 +358,8 @@ class Lowering:
             rule = self._integer_rules.get(node.op)
             if rule is not None:
                 return rule(self, node, value)
-            refusal = Refusal(node, "it has no integer operation")
+            lacks = "it needs a DequantizeLinear in front of it and a QuantizeLinear behind it"
+            refusal = Refusal(node, lacks if node.op in ENTRIES else "it has no integer operation")
         except Refusal as found:
             refusal = found
         return cpu.subgraph(self, value, refusal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -113,6 +114,17 @@ ONNXRUNTIME_ERRORS = (
     onnxruntime.capi.onnxruntime_pybind11_state.Fail,
 )
 """What onnxruntime raises for CPU nodes that it cannot run either."""
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The outcomes as a table in Markdown, sorted by name, with the counts of each kind in front."""
+    kinds = Counter(outcome.kind for outcome in outcomes)
+    lines = [", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items())), ""]
+    lines += ["| case | outcome | reason |", "| --- | --- | --- |"]
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.name):
+        reason = outcome.reason.replace("|", "/")
+        lines.append(f"| {outcome.name} | {outcome.kind} | {reason} |")
+    return "\n".join(lines)
 
 
 def array_of(value: Any) -> Array:

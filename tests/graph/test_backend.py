@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.graph.backend import CORE, Outcome, classify, core_cases, integer_cases
+from tests.graph.backend import CORE, Outcome, classify, core_cases, integer_cases, table
 
 # What depends on numbers that only a run knows: scales made from the data itself.
 DYNAMIC = {name for name in CORE if "dynamic" in name}
@@ -23,6 +23,13 @@ def test_the_suite_has_all_core_cases(core):
 @pytest.mark.parametrize("name", sorted(CORE))
 def test_core_case(core, name):
     assert core[name].kind == ("cpu" if name in DYNAMIC else "integer"), core[name].reason
+
+
+def test_outcomes_are_a_table(core):
+    lines = table(list(core.values())).splitlines()
+    assert lines[0] == "cpu: 6, integer: 19"
+    assert "| test_qlinearconv | integer |  |" in lines
+    assert len(lines) == 4 + len(CORE)
 
 
 @pytest.mark.slow

@@ -283,6 +283,12 @@ def test_shape_arithmetic_folds_away():
     ]  # fmt: skip
 
 
+def test_a_cast_to_the_same_type_is_nothing():
+    b = Builder()
+    b.result(b.op("Tanh", b.op("Cast", b.real_input("x", [3]), to=TensorProto.FLOAT)))
+    assert [node.op for node in graph.load(b.model()).nodes] == ["table"]
+
+
 def test_an_input_can_become_a_constant():
     b = Builder()
     x = b.input("x", [2, 3], "u8")

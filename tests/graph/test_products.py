@@ -120,6 +120,17 @@ def test_a_real_bias_is_rounded_to_the_accumulator():
     assert bias.data.tolist() == [1, 2, -16]
 
 
+def test_a_bias_of_another_scale_is_brought_to_the_accumulator():
+    b = Builder()
+    x = b.real_input("x", [1, 2, 3, 3], 0.5)
+    w = b.dequantize(np.ones((3, 2, 1, 1), np.int8), 0.25)
+    b.result(b.op("Conv", x, w, b.dequantize(np.array([1, 2, -16], np.int32), 0.5)), 1.0, 0)
+    loaded = graph.load(b.model())
+    bias = loaded.tensor(loaded.nodes[0].inputs[2])
+    assert bias.data is not None
+    assert bias.data.tolist() == [4, 8, -64]
+
+
 def test_conv_transpose():
     b = Builder()
     x = b.real_input("x", [1, 4, 5, 6], 0.05, 100)

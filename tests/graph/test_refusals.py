@@ -89,6 +89,10 @@ CASES: dict[str, tuple[str, str, Callable[[Builder], str]]] = {
     "indices out of range": (
         "Gather", "it needs indices within the 3 entries of axis 0",
         lambda m: m.op("Gather", m.real_input("x", [3]), m.constant(np.array([3])))),
+    "an operator on the model's own integers": (
+        "Add", "it needs a DequantizeLinear in front of it and a QuantizeLinear behind it",
+        lambda m: m.op("DequantizeLinear", m.op("Add", m.input("x", [3], "u8"), m.input("y", [3], "u8")),
+                       *m.parameters(0.1, 3, "u8"))),
     "an unknown operator": (
         "GridSample", "it has no integer operation",
         lambda m: m.op("GridSample", m.real_input("x", [1, 1, 2, 2]), m.real_input("g", [1, 2, 2, 2]))),

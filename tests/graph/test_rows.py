@@ -244,6 +244,14 @@ def test_resize(transform, scales, sizes, mode):
     close(m, "resize", share=0.03 if mode == "linear" else 0)
 
 
+def test_a_resize_names_its_axes():
+    m = Builder()
+    scales = m.constant(np.array([1.5, 2], np.float32))
+    m.result(m.op("Resize", m.real_input("x", [1, 2, 4, 6]), "", scales, axes=[-1, 2], mode="linear"))
+    loaded = close(m, "resize", share=0.03)
+    assert loaded.output_of(loaded.nodes[0]).shape == (1, 2, 8, 9)
+
+
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
@@ -259,6 +267,15 @@ def test_other_ways_to_resize_are_refused(attributes, message):
     m.result(m.op("Resize", m.real_input("x", [1, 2, 5, 6]), roi, scales, **attributes))
     (node,) = graph.load(m.model()).cpu_nodes
     assert message in node.attributes["reason"]
+
+
+def test_a_resize_that_keeps_its_proportions_is_refused():
+    m = Builder()
+    sizes = m.constant(np.array([10, 18]))
+    x = m.real_input("x", [1, 2, 5, 6])
+    m.result(m.op("Resize", x, "", "", sizes, axes=[2, 3], mode="linear", keep_aspect_ratio_policy="not_larger"))
+    (node,) = graph.load(m.model()).cpu_nodes
+    assert node.attributes["reason"] == "it needs the keep_aspect_ratio_policy stretch"
 
 
 def test_a_resize_of_channels_is_refused():

@@ -70,6 +70,8 @@ def _positions(lowering: Lowering, node: SourceNode) -> tuple[Array, Array]:
         raise Refusal(node, f"it needs another coordinate_transformation_mode than {mode}")
     if attributes.get("antialias", 0) or attributes.get("exclude_outside", 0):
         raise Refusal(node, "it needs antialias and exclude_outside to be off")
+    if attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise Refusal(node, "it needs the keep_aspect_ratio_policy stretch")
     if len(shape) != 4 or shape[:2] != result[:2]:
         raise Refusal(node, "it needs an input of shape [N, C, H, W] whose N and C stay")
     scales = _scales(lowering, node)
