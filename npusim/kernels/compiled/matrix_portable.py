@@ -13,7 +13,7 @@ from .build import kernel
 from .convert import element, widen
 from .deliver import deliver
 from .geometry import tap_column, tap_row
-from .memory import floats_at, longs_at, shorts_at, words_at
+from .memory import bytes_at, floats_at, longs_at, shorts_at, signed_bytes_at, words_at
 from .signatures import (
     BYTE_BATCH,
     BYTE_BATCH_OUT,
@@ -82,38 +82,83 @@ def _zero_point(zeros, index):
 
 
 @njit
-def _unblock(target, weights, k, n, kind, zeros, first):
-    """Blocks of bytes ``[k/4][32][4]`` to panels of pairs ``[k/2][32][2]`` of i16, less the zero points."""
-    quads, steps = (k + 3) // 4, (k + 1) // 2
-    for block in range((n + COLUMNS - 1) // COLUMNS):
-        count = min(COLUMNS, n - COLUMNS * block)
-        source = weights + block * quads * 128
-        pairs = shorts_at(target + block * steps * 128, steps * 64)
-        pairs[:] = 0
-        line = np.empty(128, np.int16)
-        for quad in range(quads):
-            widen(line, source + 128 * quad, 128, kind, 0)
-            present = min(4, k - 4 * quad)
-            for j in range(count):
-                zero = _zero_point(zeros, first + block * COLUMNS + j)
-                for i in range(present):
-                    step, half = (4 * quad + i) // 2, i % 2
-                    pairs[step * 64 + 2 * j + half] = line[4 * j + i] - zero
+def _unblock_quad(source, even, odd, zeros):
+    """32 columns of four K to pairs: the first two K of each column to ``even``, the others to ``odd``."""
+    for j in range(COLUMNS):
+        zero = zeros[j]
+        even[2 * j] = np.int16(source[4 * j]) - zero
+        even[2 * j + 1] = np.int16(source[4 * j + 1]) - zero
+        odd[2 * j] = np.int16(source[4 * j + 2]) - zero
+        odd[2 * j + 1] = np.int16(source[4 * j + 3]) - zero
 
 
 @njit
-def _pack_columns(target, source, row_step, column_step, k, n, kind, zeros):
-    """A strided second operand to panels of pairs, less the zero points; steps are in bytes."""
+def _unblock(target, weights, k, n, kind, zeros, first):
+    """Blocks of bytes ``[k/4][32][4]`` to panels of pairs ``[k/2][32][2]`` of i16, less the zero points.
+
+    What lies behind the last K or column is not zero: rows are 0 there, and such columns are not stored.
+    """
+    quads, steps = (k + 3) // 4, (k + 1) // 2
+    column_zeros, spare = np.zeros(COLUMNS, np.int16), np.empty(2 * COLUMNS, np.int16)
+    for block in range((n + COLUMNS - 1) // COLUMNS):
+        for j in range(min(COLUMNS, n - COLUMNS * block)):
+            column_zeros[j] = _zero_point(zeros, first + block * COLUMNS + j)
+        for quad in range(quads):
+            source = weights + (block * quads + quad) * 128
+            place = target + (block * steps + 2 * quad) * 128
+            even = shorts_at(place, 2 * COLUMNS)
+            odd = shorts_at(place + 128, 2 * COLUMNS) if 2 * quad + 1 < steps else spare
+            if kind == 0:
+                _unblock_quad(bytes_at(source, 128), even, odd, column_zeros)
+            else:
+                _unblock_quad(signed_bytes_at(source, 128), even, odd, column_zeros)
+
+
+@njit
+def _pair_rows(pairs, even, odd, zeros, count, has_odd):
+    for j in range(count):
+        pairs[2 * j] = np.int16(even[j]) - zeros[j]
+        pairs[2 * j + 1] = np.int16(odd[j]) - zeros[j] if has_odd else np.int16(0)
+
+
+@njit
+def _pair_column(pairs, source, zero, k):
+    for i in range(k // 2):
+        pairs[64 * i] = np.int16(source[2 * i]) - zero
+        pairs[64 * i + 1] = np.int16(source[2 * i + 1]) - zero
+    if k % 2:
+        pairs[64 * (k // 2)] = np.int16(source[k - 1]) - zero
+
+
+@njit
+def _pack_columns(target, source, stride, k, n, kind, zeros, transposed):
+    """A row-major or transposed second operand to panels of pairs, less the zero points."""
     steps = (k + 1) // 2
+    column_zeros = np.zeros(COLUMNS, np.int16)
     for block in range((n + COLUMNS - 1) // COLUMNS):
         count = min(COLUMNS, n - COLUMNS * block)
-        pairs = shorts_at(target + block * steps * 128, steps * 64)
-        pairs[:] = 0
+        place = target + block * steps * 128
         for j in range(count):
-            zero = _zero_point(zeros, block * COLUMNS + j)
-            here = source + (block * COLUMNS + j) * column_step
-            for i in range(k):
-                pairs[(i // 2) * 64 + 2 * j + i % 2] = element(here + i * row_step, kind) - zero
+            column_zeros[j] = _zero_point(zeros, block * COLUMNS + j)
+        if transposed:
+            for j in range(count):
+                pairs = shorts_at(place + 4 * j, steps * 64)
+                column = source + (block * COLUMNS + j) * stride
+                if kind == 0:
+                    _pair_column(pairs, bytes_at(column, k), column_zeros[j], k)
+                else:
+                    _pair_column(pairs, signed_bytes_at(column, k), column_zeros[j], k)
+        else:
+            for step in range(steps):
+                pairs = shorts_at(place + step * 128, 64)
+                even = source + 2 * step * stride + block * COLUMNS
+                has_odd = 2 * step + 1 < k
+                odd = even + stride if has_odd else even
+                if kind == 0:
+                    _pair_rows(pairs, bytes_at(even, count), bytes_at(odd, count), column_zeros, count, has_odd)
+                else:
+                    rows = signed_bytes_at(even, count), signed_bytes_at(odd, count)
+                    _pair_rows(pairs, rows[0], rows[1], column_zeros, count, has_odd)
 
 
 @njit
@@ -212,10 +257,8 @@ def matmul(a, b, dst, partial, a_transposed, b_layout, signs, a_zero, b_zero, bi
             current = matrix
             if b_layout == 2:
                 _unblock(panel, matrix, k, n, (signs >> 1) & 1, b_zero, 0)
-            elif b_layout == 1:
-                _pack_columns(panel, matrix, 1, b.strides[2], k, n, (signs >> 1) & 1, b_zero)
             else:
-                _pack_columns(panel, matrix, b.strides[2], 1, k, n, (signs >> 1) & 1, b_zero)
+                _pack_columns(panel, matrix, b.strides[2], k, n, (signs >> 1) & 1, b_zero, b_layout == 1)
         first = tile * MAX_ROWS
         rows = min(MAX_ROWS, m - first)
         source = a.ctypes.data + outer * a.strides[0] + inner * a.strides[1]
