@@ -123,6 +123,15 @@ def test_movement_of_the_integers_themselves(shape, build, ops):
     assert loaded.tensor("x").quantization is not None
 
 
+def test_a_border_of_integers_is_an_integer():
+    m = Builder()
+    x = m.op("Pad", m.input("x", [3], "u8"), const(m, 1, 2), m.constant(np.array(9, np.uint8)))
+    m.output(m.op("DequantizeLinear", x, *m.parameters(0.25, 7, "u8")))
+    loaded, differing, _, _ = compare(m.model(), plain=True)
+    assert loaded.nodes[0].attributes["value"] == 9
+    assert differing == 0
+
+
 def test_split_is_slices():
     m = Builder()
     parts = m.op("Split", m.real_input("x", [2, 7]), const(m, 3, 0, 4), outputs=3, axis=1)

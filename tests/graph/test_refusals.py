@@ -40,6 +40,10 @@ CASES: dict[str, tuple[str, str, Callable[[Builder], str]]] = {
     "live bias": (
         "Conv", "it needs a constant bias, or none",
         lambda m: conv(m, m.real_input("x", [1, 4, 2, 2]), m.dequantize(W, 0.1), m.input("b", [4]))),
+    "scale per channel of a group": (
+        "ConvTranspose", "it needs constant weights of 8 bits (or s16), quantized per tensor or per output channel",
+        lambda m: m.op("ConvTranspose", m.real_input("x", [1, 4, 2, 2]),
+                       m.dequantize(W, np.ones(4, np.float32), axis=1), group=2)),
     "automatic padding of a transposed convolution": (
         "ConvTranspose", "it needs explicit pads, without auto_pad and output_shape",
         lambda m: m.op("ConvTranspose", m.real_input("x", [1, 4, 2, 2]), m.dequantize(W, 0.1), auto_pad="SAME_UPPER")),
@@ -89,6 +93,9 @@ CASES: dict[str, tuple[str, str, Callable[[Builder], str]]] = {
     "indices out of range": (
         "Gather", "it needs indices within the 3 entries of axis 0",
         lambda m: m.op("Gather", m.real_input("x", [3]), m.constant(np.array([3])))),
+    "a part without a name": (
+        "Split", "it needs names for all of its outputs",
+        lambda m: second_part(m, m.op("Split", m.real_input("x", [4]), m.constant(np.array([1, 3])), outputs=2))),
     "an operator on the model's own integers": (
         "Add", "it needs a DequantizeLinear in front of it and a QuantizeLinear behind it",
         lambda m: m.op("DequantizeLinear", m.op("Add", m.input("x", [3], "u8"), m.input("y", [3], "u8")),
@@ -97,6 +104,11 @@ CASES: dict[str, tuple[str, str, Callable[[Builder], str]]] = {
         "GridSample", "it has no integer operation",
         lambda m: m.op("GridSample", m.real_input("x", [1, 1, 2, 2]), m.real_input("g", [1, 2, 2, 2]))),
 }  # fmt: skip
+
+
+def second_part(m: Builder, values: list[str]) -> str:
+    m.nodes[-1].output[0] = ""
+    return values[1]
 
 
 def second_result(m: Builder, values: list[str]) -> str:
