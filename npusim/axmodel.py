@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -94,7 +95,7 @@ class Port:
         return int(size)
 
     def __str__(self) -> str:
-        label = f" q({self.scale:.9g}, {self.zero_point})" if self.scale is not None else ""
+        label = f" q({np.float32(self.scale)!s}, {self.zero_point})" if self.scale is not None else ""
         return f"{self.name}: {self.dtype or '?'}[{','.join(map(str, self.shape))}]{label}"
 
 
@@ -328,6 +329,9 @@ def _read(proto: onnx.ModelProto) -> Axmodel:
     if _checksum(metadata, proto.graph, data) != metadata["checksum"]:
         raise AxmodelError("is damaged: its checksum does not match")
     records = {key: json.loads(metadata[key]) for key in _RECORDS}
+    for key, record in records.items():
+        if not isinstance(record, list if key == "layers" else dict):
+            raise TypeError(f"{key} is a {type(record).__name__}")
     description = _describe(proto)
     inputs, outputs = (
         tuple(_labelled(port, records["tensors"]) for port in ports)
@@ -339,8 +343,14 @@ def _read(proto: onnx.ModelProto) -> Axmodel:
         **{key: metadata[key] for key in _TEXTS},
         hardware_values=dict(records["hardware_values"]), versions=dict(records["versions"]),
         config=dict(records["config"]),
-        layers=tuple(LayerName(name=name, op=op, source=tuple(nodes)) for name, op, nodes in records["layers"]),
+        layers=tuple(_layer(*entry) for entry in records["layers"]),
     )  # fmt: skip
+
+
+def _layer(name: str, op: str, source: list[str]) -> LayerName:
+    if not all(isinstance(text, str) for text in (name, op, *source)):
+        raise TypeError("a layer's names are texts")
+    return LayerName(name=name, op=op, source=tuple(source))
 
 
 def _labelled(port: Port, tensors: Mapping[str, Mapping[str, Any]]) -> Port:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from npusim import axmodel
 from npusim.axmodel import Axmodel, Description, Port
 from npusim.cli.files import write_json
@@ -41,7 +43,7 @@ def print_model(path: str, target: str | None) -> int:
 
 def _cells(port: Port) -> tuple[str, ...]:
     shape = "x".join(str(extent) if extent >= 0 else "?" for extent in port.shape) or "scalar"
-    scale = f"{port.scale:.9g}" if port.scale is not None else ""
+    scale = str(np.float32(port.scale)) if port.scale is not None else ""
     return port.name, port.dtype or "?", shape, scale, "" if port.zero_point is None else str(port.zero_point)
 
 

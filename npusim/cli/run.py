@@ -181,7 +181,8 @@ def _folders(listing: str | None) -> list[str]:
 
 
 def _place(base: str, folder: str, subject: Runnable, several: bool) -> Path:
-    return Path(base) / folder / (re.sub(r"[^A-Za-z0-9_.-]", "_", subject.name).lstrip(".") if several else "")
+    own = re.sub(r"[^A-Za-z0-9_.-]|^[.]+", "_", subject.name)  # a name from a file must not lead anywhere else
+    return Path(base) / folder / (own if several else "")
 
 
 def _inputs(arguments: argparse.Namespace, subject: Runnable, folder: str, several: bool) -> dict[str, Any]:
