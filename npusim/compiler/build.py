@@ -5,19 +5,21 @@ The only module of this package that others call. Each stage is a file.
 
 from __future__ import annotations
 
+from isa.errors import EncodingError
 from isa.program import Program, SegmentKind, make_program
 from npusim.config import Hardware
 from npusim.errors import UsageError
-from npusim.graph import Graph, require_integer
+from npusim.graph import Graph, Node, require_integer
 
 from . import lower
-from .arena import Arena
+from .arena import Arena, OutOfRoomError
 from .context import LOWERINGS, Context, LoweringError
 from .lower.assemble import copy
 from .memory import place_storages
 from .plan import Core, Plan, Storage
-from .schedule import assign_waits, drop_dead_stores, hoist, place
+from .schedule import drop_dead_stores, hoist, place
 from .view import dense
+from .waits import assign_waits
 
 assert lower.__doc__, "imported for its entries in the registry"
 
@@ -42,8 +44,7 @@ def compile_graph(graph: Graph, hardware: Hardware, cores: int) -> Program:
         if node.op not in LOWERINGS:
             raise LoweringError(f"{node.name} ({node.op}): the compiler has no lowering for it")
         plan.begin(node.name)
-        LOWERINGS[node.op](context, node)
-        deliver(context, node.outputs)
+        lower_node(context, node)
     steps = drop_dead_stores(plan)  # results that nobody loads again stay in OCM
     segments, addresses = place_storages(plan, steps)  # DRAM, shared by storages that do not live at once
     placed = hoist(place(steps, addresses))  # loads overtake what they do not depend on
@@ -51,6 +52,30 @@ def compile_graph(graph: Graph, hardware: Hardware, cores: int) -> Program:
     return make_program(
         graph.name or "model", streams, segments, cores=cores, origins=origins, origin_names=plan.origin_names
     )
+
+
+def lower_node(context: Context, node: Node) -> None:
+    """Plan one node.
+
+    Raises:
+        LoweringError: naming node, operation and the constraint that it violates.
+    """
+    try:
+        LOWERINGS[node.op](context, node)
+        deliver(context, node.outputs)
+    except LoweringError as error:
+        if str(error).startswith(node.name):
+            raise
+        raise LoweringError(f"{node.name} ({node.op}): {error}") from error
+    except OutOfRoomError as error:
+        raise LoweringError(
+            f"{node.name} ({node.op}): what one step of it needs at once does not fit the OCM ({error}); "
+            "use a smaller model, fewer cores, which leave each more room, or a machine with more OCM"
+        ) from error
+    except EncodingError as error:
+        raise LoweringError(
+            f"{node.name} ({node.op}): an instruction cannot hold it ({error}); use smaller extents, strides or padding"
+        ) from error
 
 
 def make_cores(plan: Plan, hardware: Hardware, cores: int) -> list[Core]:

@@ -71,7 +71,7 @@ class Context:
         return self.views[name]
 
     def place(self, name: str, tensor: Tensor, view: View, *, is_output: bool = False) -> View:
-        """Enter a storage that holds ``tensor`` as ``view`` says; an output in another order first lives in a scratch."""
+        """Enter a storage that holds ``tensor`` as ``view`` says; outputs in another order live in a scratch first."""
         if name in self.graph.outputs and not is_output:
             name = f"{name}@"
         kind = SegmentKind.OUTPUT if is_output else SegmentKind.SCRATCH

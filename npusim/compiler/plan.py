@@ -14,6 +14,7 @@ import numpy as np
 
 from isa.dtypes import DType
 from isa.instruction import Instruction, Unit
+from isa.instructions import Copy
 from isa.program import SegmentKind
 
 from .arena import ALIGN, Arena, Buffer
@@ -24,6 +25,8 @@ RUN_LIMIT = (1 << 24) - 1
 COUNT_LIMIT = (1 << 16) - 1
 OCM_STRIDE_LIMIT = (1 << 22) - 1
 TRANSFER_DIMS = 3
+OPEN_PART = 4
+"""A share of a result stands in one buffer if it takes at most this part of a core's OCM."""
 
 
 @dataclass(slots=True, eq=False)
@@ -155,30 +158,24 @@ class Core:
     arena: Arena
     shared: Arena
     all_cores: int
+    opened: set[tuple[int, Any]] = field(default_factory=set)
 
     def run(self, unit: Unit, instruction: Instruction) -> None:
         """Let a unit execute an instruction."""
         self.plan.steps.append(Compute(self.number, unit, instruction, self.plan.origin))
 
     def fetch(self, view: View) -> Operand:
-        """The view's elements in OCM: found where they are, or loaded."""
+        """The view's elements in OCM: found where they are, put together from what is there, or loaded."""
         storage = self.plan.storages[view.storage]
         low, high = span(view)
-        for buffer in self.arena.buffers:  # a contiguous range that covers it serves any view of it
-            key = buffer.key
-            if (
-                isinstance(key, tuple)
-                and key[0] == "range"
-                and key[1] == view.storage
-                and key[2] <= low
-                and high <= key[3]
-            ):
+        for buffer in self._ranges(view.storage):  # a contiguous range that covers it serves any view of it
+            if buffer.key[2] <= low and high <= buffer.key[3]:
                 self.arena.touch(buffer)
-                return _inside(buffer, view, key[2], storage)
+                return _inside(buffer, view, buffer.key[2], storage)
         packed = pack(view)
-        if packed is None:  # contiguous
-            buffer = self.arena.take(("range", view.storage, low, high), (high - low) * storage.item_bytes)
-            self._transfer(True, view.storage, low, buffer.address, [((high - low, 1, 1),)], storage)
+        small = (high - low) * storage.item_bytes * OPEN_PART <= self.arena.size
+        if packed is None or (small and self._present(view.storage, low, high) * 2 >= high - low):
+            buffer = self._assemble(storage, low, high)
             return _inside(buffer, view, low, storage)
         key = ("packed", view.storage, view.offset, packed.key)
         found = self.arena.find(key)
@@ -187,10 +184,73 @@ class Core:
             self._transfer(True, view.storage, view.offset, found.address, [packed.dims], storage)
         return Operand(found.address, packed.place(view), storage.dtype)
 
+    def _ranges(self, storage: str) -> list[Any]:
+        """The buffers that hold contiguous ranges of a storage."""
+        return [
+            b for b in self.arena.buffers if isinstance(b.key, tuple) and b.key[0] == "range" and b.key[1] == storage
+        ]
+
+    def _present(self, storage: str, low: int, high: int) -> int:
+        """How many elements of a range are in OCM; those in two buffers count twice."""
+        return sum(max(0, min(high, b.key[3]) - max(low, b.key[2])) for b in self._ranges(storage))
+
+    def _assemble(self, storage: Storage, low: int, high: int) -> Buffer:
+        """A range in one buffer: copied from the buffers that hold parts of it, loaded where none does."""
+        item = storage.item_bytes
+        sources = [b for b in self._ranges(storage.name) if b.key[2] < high and low < b.key[3]]
+        for source in sources:
+            self.arena.touch(source)
+        buffer = self.arena.take(("range", storage.name, low, high), (high - low) * item)
+        at = low
+        for source in sorted(sources, key=lambda b: b.key[2]):
+            first, last = max(at, source.key[2]), min(high, source.key[3])
+            if first >= last:
+                continue
+            if first > at:
+                self._load(storage, at, first, buffer.address + (at - low) * item)
+            self.run(
+                Unit.CV,
+                Copy(
+                    src=source.address + (first - source.key[2]) * item,
+                    dst=buffer.address + (first - low) * item, run=(last - first) * item,
+                ),
+            )  # fmt: skip
+            at = last
+        if at < high:
+            self._load(storage, at, high, buffer.address + (at - low) * item)
+        return buffer
+
+    def _load(self, storage: Storage, low: int, high: int, address: int) -> None:
+        """Load a contiguous range."""
+        self._transfer(True, storage.name, low, address, [((high - low, 1, 1),)], storage)
+
+    def open(self, view: View | None) -> None:
+        """Let the results of this step and its like stand in one buffer, if they are contiguous and it is not large.
+
+        ``room`` then gives parts of it, and whoever fetches any of it later finds it.
+        """
+        if view is None or pack(view) is not None:
+            return
+        storage = self.plan.storages[view.storage]
+        low, high = span(view)
+        key = ("range", view.storage, low, high)
+        if (self.plan.origin, key) in self.opened:
+            return
+        size = (high - low) * storage.item_bytes
+        if size * OPEN_PART > self.arena.size:
+            return
+        self._forget(view.storage, low, high)
+        self.arena.take(key, size)
+        self.opened.add((self.plan.origin, key))
+
     def room(self, view: View) -> Operand:
         """Room for the view's elements as a result; nothing is loaded, and old copies of them are forgotten."""
         storage = self.plan.storages[view.storage]
         low, high = span(view)
+        for opened in self._ranges(view.storage):
+            if (self.plan.origin, opened.key) in self.opened and opened.key[2] <= low and high <= opened.key[3]:
+                self.arena.touch(opened)
+                return _inside(opened, view, opened.key[2], storage)
         packed = pack(view)
         if packed is None:
             key: Any = ("range", view.storage, low, high)

@@ -1,18 +1,17 @@
-"""From the sequential plan to streams: transfers move forward, and the waits that the hazards ask for are added.
+"""From the plan to the order in which steps are emitted: stores nobody needs go, and loads move forward.
 
-Waits are derived, never written by hand: two steps of different units are ordered exactly where they touch a common
-byte and one of them writes it.
+``waits`` then lets the units run apart. Both work on the bytes that steps touch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from isa.dtypes import item_bytes
-from isa.instruction import UNITS_PER_CORE, Instruction, Unit, Wait, unit_number
-from isa.instructions import Load, Multicast, Store, Sync
+from isa.instruction import UNITS_PER_CORE, Instruction, Unit, unit_number
+from isa.instructions import Load, Multicast, Store
 from isa.program import SegmentKind
 from isa.region import OWN_CORE, Box, Space, intersection, make_box
 
@@ -21,8 +20,32 @@ from .plan import Compute, Plan, Step, Transfer
 HOIST_WINDOW = 48
 """How many steps a load may overtake."""
 
-Touch = tuple[tuple[int, int], Box, bool]
-"""Memory, box, whether it is written."""
+Memory = tuple[int, int]
+"""Space, and core or segment."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Touch:
+    """Bytes that a step reads or writes.
+
+    Attributes:
+        low: first byte.
+        high: last byte plus one.
+        box: which of the bytes between.
+    """
+
+    memory: Memory
+    low: int
+    high: int
+    box: Box
+    write: bool
+
+    def meets(self, other: Touch) -> bool:
+        """Whether two accesses to one memory share a byte, one of them writing it."""
+        return (
+            (self.write or other.write) and self.low < other.high and other.low < self.high
+            and (not (self.box.dims or other.box.dims) or intersection(self.box, other.box) is not None)
+        )  # fmt: skip
 
 
 @dataclass(slots=True, eq=False)
@@ -37,22 +60,38 @@ class Placed:
 
 
 def drop_dead_stores(plan: Plan) -> list[Step]:
-    """The steps without the stores of scratch bytes that no later step loads."""
-    loaded: dict[str, list[tuple[int, int]]] = {}
+    """The steps without the stores of scratch bytes that no later step loads; contiguous ones are cut to what is."""
+    loaded: dict[str, list[tuple[int, int]]] = {}  # by storage: disjoint ranges, ascending
     kept: list[Step] = []
     for step in reversed(plan.steps):
-        if isinstance(step, Transfer):
-            low = step.offset
-            high = low + sum((count - 1) * stride for count, stride, _ in step.dims) + step.run
-            if step.load:
-                loaded.setdefault(step.storage, []).append((low, high))
-            elif plan.storages[step.storage].kind is SegmentKind.SCRATCH and not any(
-                a < high and low < b for a, b in loaded.get(step.storage, ())
-            ):
-                continue
-        kept.append(step)
+        if not isinstance(step, Transfer):
+            kept.append(step)
+            continue
+        low = step.offset
+        high = low + sum((count - 1) * stride for count, stride, _ in step.dims) + step.run
+        wanted = loaded.setdefault(step.storage, [])
+        if step.load:
+            _include(wanted, low, high)
+            kept.append(step)
+        elif plan.storages[step.storage].kind is not SegmentKind.SCRATCH:
+            kept.append(step)
+        else:
+            needed = [(max(low, a), min(high, b)) for a, b in wanted if a < high and low < b]
+            if needed and step.dims:
+                kept.append(step)
+            elif needed:
+                kept += [replace(step, offset=a, ocm=step.ocm + a - low, run=b - a) for a, b in reversed(needed)]
     kept.reverse()
     return kept
+
+
+def _include(ranges: list[tuple[int, int]], low: int, high: int) -> None:
+    """Add a range to disjoint ascending ones, joining what touches."""
+    touching = [(a, b) for a, b in ranges if a <= high and low <= b]
+    for part in touching:
+        ranges.remove(part)
+    ranges.append((min([low, *(a for a, _ in touching)]), max([high, *(b for _, b in touching)])))
+    ranges.sort()
 
 
 def place(steps: Iterable[Step], addresses: dict[str, tuple[int, int]]) -> list[Placed]:
@@ -68,9 +107,9 @@ def place(steps: Iterable[Step], addresses: dict[str, tuple[int, int]]) -> list[
         else:
             unit, instruction = unit_number(step.core, Unit.SDMA), transfer_instruction(step, addresses)
         core = unit // UNITS_PER_CORE
-        touches = [(*_footprint(r, core), False) for r in instruction.reads()]
-        touches += [(*_footprint(r, core), True) for r in instruction.writes()]
-        touches = [t for t in touches if t[1].run]
+        touches = [_touch(r, core, write=False) for r in instruction.reads()]
+        touches += [_touch(r, core, write=True) for r in instruction.writes()]
+        touches = [t for t in touches if t.box.run]
         placed.append(Placed(unit, instruction, step.origin, touches, isinstance(step, Transfer) and step.load))
     return placed
 
@@ -87,22 +126,15 @@ def transfer_instruction(step: Transfer, addresses: dict[str, tuple[int, int]]) 
     return Multicast(**fields, cores=step.cores) if step.cores else Load(**fields)
 
 
-def _footprint(region: Any, core: int) -> tuple[tuple[int, int], Box]:
+def _touch(region: Any, core: int, *, write: bool) -> Touch:
     place = core if region.space is Space.OCM and region.place == OWN_CORE else int(region.place)
     box = make_box(int(region.base), int(region.run * item_bytes(region.dtype)), region.counts, region.strides)
-    return (int(region.space), place), box
+    return Touch((int(region.space), place), box.base, box.end, box, write)
 
 
 def conflict(a: Placed, b: Placed) -> bool:
     """Whether the order of two steps matters."""
-    for memory, box, writes in a.touches:
-        for other, there, wrote in b.touches:
-            if (
-                memory == other and (writes or wrote) and box.base < there.end and there.base < box.end
-                and intersection(box, there) is not None
-            ):  # fmt: skip
-                return True
-    return False
+    return any(x.memory == y.memory and x.meets(y) for x in a.touches for y in b.touches)
 
 
 def hoist(placed: list[Placed]) -> list[Placed]:
@@ -119,93 +151,3 @@ def hoist(placed: list[Placed]) -> list[Placed]:
                 at -= 1
         result.insert(at, step)
     return result
-
-
-@dataclass(slots=True, eq=False)
-class _Access:
-    box: Box
-    unit: int
-    position: int
-    write: bool
-
-
-@dataclass(slots=True, eq=False)
-class _Streams:
-    """Streams under construction and what each instruction knows of the others."""
-
-    streams: dict[int, list[Instruction]] = field(default_factory=dict)
-    origins: dict[int, list[int]] = field(default_factory=dict)
-    clocks: dict[int, list[dict[int, int]]] = field(default_factory=dict)
-    live: dict[tuple[int, int], list[_Access]] = field(default_factory=dict)
-
-    def add(self, step: Placed) -> None:
-        """Append a step to its unit's stream, behind what it depends on."""
-        unit = step.unit
-        stream = self.streams.setdefault(unit, [])
-        clocks = self.clocks.setdefault(unit, [])
-        clock = dict(clocks[-1]) if clocks else {}
-        needed: dict[int, int] = {}
-        for memory, box, write in step.touches:
-            for access in self.live.get(memory, ()):
-                if access.unit == unit or not (write or access.write) or access.position < needed.get(access.unit, 0):
-                    continue
-                if clock.get(access.unit, 0) > access.position:
-                    continue
-                if box.base < access.box.end and access.box.base < box.end and intersection(box, access.box):
-                    needed[access.unit] = access.position + 1
-        waits = self._prune(needed)
-        for wait in waits:
-            for other, value in self.clocks[wait.unit][wait.value - 1].items():
-                clock[other] = max(clock.get(other, 0), value)
-            clock[wait.unit] = max(clock.get(wait.unit, 0), wait.value)
-        clock.pop(unit, None)
-        instruction = step.instruction
-        if len(waits) > instruction.layout.max_waits:
-            stream.append(Sync(waits=tuple(waits)))
-            self.origins.setdefault(unit, []).append(step.origin)
-            clocks.append(clock)
-        elif waits:
-            instruction = replace(instruction, waits=tuple(waits))
-        position = len(stream)
-        stream.append(instruction)
-        self.origins.setdefault(unit, []).append(step.origin)
-        clocks.append(clock)
-        for memory, box, write in step.touches:
-            self._record(memory, _Access(box, unit, position, write))
-
-    def _prune(self, needed: dict[int, int]) -> list[Wait]:
-        """Drop waits that another one implies."""
-        waits = [Wait(unit, value) for unit, value in sorted(needed.items())]
-        kept = []
-        for wait in waits:
-            implied = any(
-                self.clocks[other.unit][other.value - 1].get(wait.unit, 0) >= wait.value
-                for other in waits
-                if other is not wait
-            )
-            if not implied:
-                kept.append(wait)
-        return kept
-
-    def _record(self, memory: tuple[int, int], access: _Access) -> None:
-        """Enter an access and drop those it makes redundant: covered by its bytes, and ordered before it."""
-        live = self.live.setdefault(memory, [])
-        box = access.box
-        solid = not box.dims
-        if access.write:
-            live[:] = [
-                a for a in live
-                if not (a.box == box or (solid and box.base <= a.box.base and a.box.end <= box.end))
-                or (a.unit == access.unit and a.position == access.position)
-            ]  # fmt: skip
-        else:
-            live[:] = [a for a in live if a.write or a.unit != access.unit or a.box != box]
-        live.append(access)
-
-
-def assign_waits(placed: Sequence[Placed]) -> tuple[dict[int, list[Instruction]], dict[int, list[int]]]:
-    """Streams and origins by unit number."""
-    streams = _Streams()
-    for step in placed:
-        streams.add(step)
-    return streams.streams, streams.origins

@@ -10,7 +10,8 @@ from isa.memory import Memory
 from isa.program import Segment, SegmentKind, make_program
 from isa.verify import Limits, verify
 from npusim.compiler.plan import Compute, Transfer
-from npusim.compiler.schedule import assign_waits, hoist, place
+from npusim.compiler.schedule import hoist, place
+from npusim.compiler.waits import assign_waits
 from npusim.config import load
 from npusim.sim import Job, simulate
 

@@ -10,12 +10,12 @@ from npusim.graph import Node
 
 from ..context import Context
 from ..joint import Dim, joint_dims
+from ..partition import CONV_UNITS
 from ..plan import Core, Operand
 from ..view import View
 from .movement import relayout
 
 BATCH_DIMS = 2
-CONV_UNITS = (Unit.CONV0, Unit.CONV1)
 
 
 def batched_matmul(ctx: Context, node: Node, fields: dict[str, Any], block: bytes) -> None:

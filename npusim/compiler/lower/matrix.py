@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +9,15 @@ import numpy as np
 
 from isa import law
 from isa.dtypes import DType
-from isa.instruction import Unit
 from isa.instructions import Conv, DepthwiseConv, Parameters, block_weights
 from isa.region import ceil_div
 from npusim.graph import Node
 
 from ..context import Context, LoweringError, clamp_of, dtype_of, lowers, scale_of, zero_of
-from ..plan import Core, Operand, span
+from ..partition import Piece, Product, pieces
+from ..plan import Operand, span
 from ..view import View
-from .attention import CONV_UNITS, batched_matmul
+from .attention import batched_matmul
 from .movement import relayout
 
 OC_GRANULE = 32
@@ -26,10 +25,6 @@ OC_GRANULE = 32
 CHANNELS_LAST = (0, 2, 3, 1)
 """Order of the axes of [N, C, H, W] in storage."""
 RAW = (DType.S32, DType.S64)
-WEIGHT_TILE_BYTES = 512 * 1024
-"""Weights that stand in OCM at once, at the most."""
-TILE_ROWS = 4
-"""Result rows below which a tile is not cut further."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,49 +80,12 @@ def epilogue(ctx: Context, node: Node, channels: int) -> Epilogue:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Rows and channels of a result, computed by one unit of one core."""
-
-    core: Core
-    unit: Unit
-    rows: tuple[int, int]
-    channels: tuple[int, int]
-
-
-def pieces(ctx: Context, rows: int, channels: int, weight_bytes: int, granule: int) -> Iterator[Piece]:
-    """Cut a result over cores and units.
-
-    Rows are shared among the cores and all of them use the same weights, unless there are too few rows: then each core
-    computes channels of its own. ``granule`` is the multiple in which channels may be cut.
-    """
-    tile = max(granule, WEIGHT_TILE_BYTES * channels // max(weight_bytes, 1) // granule * granule)
-    cores = len(ctx.cores)
-    if rows >= TILE_ROWS * cores or channels < 2 * granule:
-        turns = 2 * max(1, min(4, rows // (cores * 2 * TILE_ROWS)))
-        for c0 in range(0, channels, tile):
-            for turn in range(turns):
-                for core, low, high in ctx.shares(rows):
-                    r0, r1 = low + (high - low) * turn // turns, low + (high - low) * (turn + 1) // turns
-                    if r0 < r1:
-                        yield Piece(core, CONV_UNITS[turn % 2], (r0, r1), (c0, min(channels, c0 + tile)))
-        return
-    shares = list(ctx.shares(channels, granule))
-    widest = max(high - low for _, low, high in shares)
-    step = min(tile, -(-widest // 2 // granule) * granule)
-    for turn, start in enumerate(range(0, widest, step)):
-        for core, low, high in shares:
-            if low + start < high:
-                yield Piece(core, CONV_UNITS[turn % 2], (0, rows), (low + start, min(high, low + start + step)))
-
-
 @lowers("conv")
 def conv(ctx: Context, node: Node) -> None:
-    """Channels-last images; one instruction per piece of the result."""
+    """Channels-last images after one another; one instruction per piece of the result."""
     x, w, y = ctx.tensor(node.inputs[0]), ctx.tensor(node.inputs[1]), ctx.tensor(node.output)
-    if x.shape[0] != 1 or len(x.shape) != 4:
-        raise LoweringError(f"{node.name} (conv): input {x.shape}; the machine convolves one 2-D image at a time")
-    assert w.data is not None, "weights are constant"
+    if len(x.shape) != 4 or w.data is None:
+        raise LoweringError(f"{node.name} (conv): input {x.shape}; the machine takes 2-D images and constant weights")
     groups, channels = int(node.attributes["groups"]), y.shape[1]
     src = relayout(ctx, node.inputs[0], CHANNELS_LAST)
     dst = ctx.new(node.output, order=CHANNELS_LAST)
@@ -135,8 +93,17 @@ def conv(ctx: Context, node: Node) -> None:
     depthwise = groups == x.shape[1] == channels and not plain
     granule = OC_GRANULE if plain or depthwise else channels // groups
     rest = epilogue(ctx, node, channels)
-    for piece in pieces(ctx, y.shape[2], channels, w.data.nbytes, granule):
-        _convolve(node, piece, src, dst, w.data, rest, groups, depthwise)
+    work = Product(
+        rows=y.shape[2], pixels=y.shape[3], taps=w.shape[2] * w.shape[3], depth=1 if depthwise else w.shape[1],
+        channels=channels, groups=1 if depthwise else groups, granule=granule, weight_bytes=w.data.nbytes,
+        source_bytes=x.size // x.shape[0],
+    )  # fmt: skip
+    for index in range(x.shape[0]):
+        image, result = src.slice(0, index, index + 1), dst.slice(0, index, index + 1)
+        assert image is not None
+        assert result is not None
+        for piece in pieces(ctx, work):
+            _convolve(node, piece, image, result, w.data, rest, groups, depthwise)
 
 
 def window_fields(node: Node, kernel: tuple[int, int]) -> dict[str, int]:
@@ -196,6 +163,8 @@ def _convolve(
     if (c0, c1) != (0, channels):
         result_view = result_view.slice(1, c0, c1)
         assert result_view is not None
+    if piece.common:
+        core.open(dst.slice(2, *piece.share))
     source, result = core.fetch(part), core.room(result_view)
     tile = weights[c0:c1]
     if depthwise:
@@ -204,11 +173,10 @@ def _convolve(
         flat = tile.transpose(0, 2, 3, 1).reshape(last - first, (c1 - c0) // (last - first), -1)
         blob = b"".join(block_weights(group).tobytes() for group in flat)
     params, flags = rest.block(c0, c1)
-    common = piece.rows != (0, dst.shape[2])  # cores that share rows use the same weights
     fields = {
         **image_fields(source, result), **window_fields(node, (kernel[0], kernel[1])), **rest.types, **flags,
         "pad_top": pad_top, "pad_left": node.attributes["pads"][1],
-        "weights": core.constant(blob, common=common), "params": core.constant(params, common=common),
+        "weights": core.constant(blob, common=piece.common), "params": core.constant(params, common=piece.common),
     }  # fmt: skip
     if depthwise:
         core.run(piece.unit, DepthwiseConv(**fields))
@@ -234,7 +202,11 @@ def matmul(ctx: Context, node: Node) -> None:
     result = View(dst.storage, 0, (((tokens, channels),), ((channels, 1),)))
     rest = epilogue(ctx, node, channels)
     weights = np.ascontiguousarray(w.data.T)
-    for piece in pieces(ctx, tokens, channels, w.data.nbytes, OC_GRANULE):
+    work = Product(
+        rows=tokens, pixels=1, taps=1, depth=depth, channels=channels, groups=1, granule=OC_GRANULE,
+        weight_bytes=w.data.nbytes, source_bytes=tokens * depth,
+    )  # fmt: skip
+    for piece in pieces(ctx, work):
         core, (r0, r1), (c0, c1) = piece.core, piece.rows, piece.channels
         part, result_view = src.slice(0, r0, r1), result.slice(0, r0, r1)
         assert part is not None
@@ -242,9 +214,10 @@ def matmul(ctx: Context, node: Node) -> None:
         if (c0, c1) != (0, channels):
             result_view = result_view.slice(1, c0, c1)
             assert result_view is not None
+        if piece.common:
+            core.open(result.slice(0, *piece.share))
         a, y = core.fetch(part), core.room(result_view)
         params, flags = rest.block(c0, c1)
-        common = piece.rows != (0, tokens)
         fields: dict[str, Any] = {**rest.types, **flags}
         core.run(
             piece.unit,
@@ -252,8 +225,8 @@ def matmul(ctx: Context, node: Node) -> None:
                 src=a.address, dst=y.address, in_height=1, out_height=1, in_width=r1 - r0, out_width=r1 - r0,
                 in_channels=depth, out_channels=c1 - c0, src_pixel_stride=depth * a.item_bytes, src_row_stride=0,
                 dst_pixel_stride=stride_of(y, 0, c1 - c0) * y.item_bytes, dst_row_stride=0,
-                weights=core.constant(block_weights(weights[c0:c1]).tobytes(), common=common),
-                params=core.constant(params, common=common), **fields,
+                weights=core.constant(block_weights(weights[c0:c1]).tobytes(), common=piece.common),
+                params=core.constant(params, common=piece.common), **fields,
             ),
         )  # fmt: skip
         core.flush(result_view, y)

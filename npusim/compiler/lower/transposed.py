@@ -9,9 +9,9 @@ from isa.instructions import ConvTranspose, block_weights
 from npusim.graph import Node
 
 from ..context import Context, LoweringError, lowers
+from ..partition import CONV_UNITS
 from ..plan import Core
 from ..view import View
-from .attention import CONV_UNITS
 from .cut import step_of, sub_view
 from .matrix import CHANNELS_LAST, Epilogue, epilogue, image_fields, window_fields
 from .movement import relayout

@@ -178,6 +178,8 @@ def _unary_fields(core: Core, node: Node, x: Tensor, y: Tensor) -> tuple[Any, di
     if node.op == "dequantize":
         head = Parameters(zero_a=zero_of(x), factor_a=scale_of(x))
         return Dequantize, {"src_type": dtype_of(x), "params": core.constant(head.pack())}
+    if y.dtype[0] == "f":
+        raise LoweringError(f"{node.name} ({node.op}): to {y.dtype}; the machine makes floats only by dequantizing")
     low, high = clamp_of(node, y)
     if node.op == "quantize":
         head = Parameters(zero=zero_of(y), low=low, high=high, factor=scale_of(y))
@@ -186,8 +188,6 @@ def _unary_fields(core: Core, node: Node, x: Tensor, y: Tensor) -> tuple[Any, di
     if node.op == "rescale":
         return Rescale, types | {"params": core.constant(scaled_block(node, [x], y).pack())}
     if node.op == "cast":
-        if y.dtype[0] == "f":
-            raise LoweringError(f"{node.name} (cast): to {y.dtype}; the machine makes floats only by dequantizing")
         narrow = dtype_of(y) in ACTIVATION_TYPES
         head = Parameters(low=low, high=high) if narrow else Parameters()  # a wider type is not clamped
         return Requantize, types | {"params": core.constant(head.pack())}
