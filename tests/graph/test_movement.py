@@ -177,6 +177,20 @@ def test_constants_are_moved_at_once():
     assert weights.quantization.axis == 1
 
 
+def test_channels_that_a_reshape_tears_apart_are_refused():
+    m = Builder()
+    w = m.dequantize(np.ones((4, 4, 2), np.int8), np.full(4, 0.1, np.float32), axis=1)
+    m.result(m.op("MatMul", m.real_input("x", [3, 4]), m.op("Reshape", w, const(m, 4, 8))))
+    assert graph.load(m.model()).cpu_nodes
+
+
+def test_a_number_that_adds_an_axis_is_no_number():
+    m = Builder()
+    m.result(m.op("Pow", m.real_input("x", [3]), m.constant(np.full((1, 1), 2, np.float32))))
+    (node,) = graph.load(m.model()).cpu_nodes
+    assert node.attributes["reason"] == "it needs a live operand of its result's shape"
+
+
 def test_a_weight_that_is_quantized_in_the_model_is_a_constant():
     m = Builder()
     w = m.quantize(m.constant(m.random.normal(size=(4, 5)).astype(np.float32)), 0.02, 0, "s8")

@@ -73,6 +73,10 @@ CASES: dict[str, tuple[str, str, Callable[[Builder], str]]] = {
     "live gain": (
         "LayerNormalization", "it needs a constant gain, and a constant offset where it has one",
         lambda m: m.op("LayerNormalization", m.real_input("x", [3, 4]), m.input("g", [4]))),
+    "nothing to add to the variance": (
+        "LayerNormalization", "it needs an epsilon above 0",
+        lambda m: m.op("LayerNormalization", m.real_input("x", [3, 4]), m.constant(np.ones(4, np.float32)),
+                       epsilon=0.0)),
     "second result": (
         "LayerNormalization", "it needs only its first output to be used",
         lambda m: second_result(m, m.op("LayerNormalization", m.real_input("x", [3, 4]),

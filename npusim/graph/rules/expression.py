@@ -146,11 +146,7 @@ def _with_parameters(search: _Search, node: SourceNode) -> Step:
 
 def _binary(search: _Search, node: SourceNode) -> Step:
     check_attributes(node, ())
-    shape = search.lowering.shape(node.output)
     arguments = [search.argument(name, node) for name in node.inputs]
-    for name, argument in zip(node.inputs, arguments, strict=True):
-        if isinstance(argument, int) and search.lowering.shape(name) != shape:
-            raise Refusal(node, "it needs operands of one shape")
     if len(arguments) == 1:
         return Step("add", (arguments[0], 0.0))
     while len(arguments) > 2:
