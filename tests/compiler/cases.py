@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-CASES = {}
+from collections.abc import Callable
+from typing import Any
+
+CASES: dict[str, tuple[str, Callable[[], Any]]] = {}
 """Operation, and a function that returns a graph or a graph with feeds, by the name of the case."""
 
 

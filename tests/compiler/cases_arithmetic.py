@@ -383,7 +383,7 @@ def resize_between_pixels():
         low = np.minimum(at.astype(int), extent - 1)
         tables[name] = tuple(map(int, low))
         tables[f"{name}_high"] = tuple(map(int, np.minimum(low + 1, extent - 1)))
-        tables[weights] = tuple(map(float, np.float32(at - low)))
+        tables[weights] = tuple(float(w) for w in (at - low).astype(np.float32))
     return make.build(make.op("resize", x, shape=(1, 16, 20, 11), quantization=OTHER, mode="linear", **tables))
 
 

@@ -63,7 +63,7 @@ def moved(draw, make, x):
         return make.op("concat", x, x, shape=wide, axis=axis)
     if op == "gather":
         index = make.random.integers(-shape[axis], shape[axis], draw(st.integers(1, 40)))
-        wide = (*shape[:axis], index.size, *shape[axis + 1 :])
+        wide = [*shape[:axis], index.size, *shape[axis + 1 :]]
         return make.op("gather", x, make.constant(index), shape=wide, axis=axis)
     if op == "tile":
         repeats = tuple(draw(st.integers(1, 2)) for _ in axes)
