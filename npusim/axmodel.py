@@ -158,7 +158,7 @@ class Description:
         outputs: in the file's order.
         npu_mode: where the file's metadata say it, or "".
         nodes: names of its NPU subgraphs.
-        runnable: whether ``read`` may take it: it was written by npusim.
+        runnable: whether it was written by npusim; ``read`` takes it unless it is damaged.
     """
 
     name: str
@@ -391,7 +391,7 @@ def _describe(proto: onnx.ModelProto) -> Description:
         outputs=tuple(_port(value) for value in proto.graph.output),
         npu_mode=_npu_mode(metadata),
         nodes=tuple(node.name or node.op_type for node in proto.graph.node if node.op_type == OPERATOR),
-        runnable=_FORMAT_KEY in metadata,
+        runnable=_FORMAT_KEY in metadata or proto.producer_name == PRODUCER,
     )
 
 

@@ -5,9 +5,26 @@ Used by people through ``npusim`` and by the command line. Nothing here prints; 
 
 from __future__ import annotations
 
-from npusim.session.builder import Built, build
-from npusim.session.inference import InferenceSession, NodeArg, get_all_providers, get_available_providers
-from npusim.session.notebook import Simulation, simulate
+from typing import TYPE_CHECKING
 
-__all__ = ["Built", "InferenceSession", "NodeArg", "Simulation", "build", "get_all_providers",
-           "get_available_providers", "simulate"]  # fmt: skip
+if TYPE_CHECKING:  # what a type checker and an editor see; at run time __getattr__ loads the same names
+    from .builder import Built as Built
+    from .builder import build as build
+    from .inference import InferenceSession as InferenceSession
+    from .inference import NodeArg as NodeArg
+    from .notebook import Simulation as Simulation
+    from .notebook import simulate as simulate
+
+__all__ = ["Built", "InferenceSession", "NodeArg", "Simulation", "build", "simulate"]
+
+
+def __getattr__(name: str) -> object:
+    """Load the public names on first use (PEP 562), so that reading a model loads no compiler."""
+    if name not in __all__:
+        raise AttributeError(f"module 'npusim.session' has no attribute {name!r}", name=name)
+    from . import builder, inference, notebook
+
+    homes = {"Built": builder, "build": builder, "Simulation": notebook, "simulate": notebook}
+    value: object = getattr(homes.get(name, inference), name)
+    globals()[name] = value
+    return value

@@ -24,11 +24,11 @@ from npusim import __version__, axmodel
 from npusim.axmodel import Axmodel, LayerName, Port
 from npusim.config import Hardware
 from npusim.errors import UnverifiedProgramError, UsageError, did_you_mean
-from npusim.graph import Graph
 from npusim.session.machine import cores_of, find_hardware
 from npusim.session.summaries import with_operations
 
 if TYPE_CHECKING:
+    from npusim.graph import Graph
     from npusim.report.summary import Summary
     from npusim.session.inference import InferenceSession
 
@@ -136,7 +136,7 @@ def build(
     shapes = parse_shapes(input_shapes)
     stage = _Stages(report)
     with stage("import"):  # ONNX to integer operations
-        graph = model if isinstance(model, Graph) else load_graph(model, shapes)
+        graph = load_graph(model, shapes)
     with stage("compile"):  # integer operations to instructions
         program = _compile(graph, machine, cores)
     with stage("verify"):  # no deadlock, no race, no access out of bounds
@@ -205,9 +205,12 @@ def parse_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
 
 
 def load_graph(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto | Graph,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Graph:
     """The integer graph of a model, named after its file where the model has no name of its own.
+
+    A graph that is one already is only checked.
 
     Raises:
         ModelError: the file is damaged.
@@ -216,8 +219,15 @@ def load_graph(
     """
     from npusim import graph
 
+    if isinstance(model, graph.Graph):
+        return graph.require_integer(model)
     source = model if isinstance(model, bytes | onnx.ModelProto) else Path(model)
-    loaded = graph.require_integer(graph.load(source, input_shapes=shapes))
+    try:
+        loaded = graph.require_integer(graph.load(source, input_shapes=shapes))
+    except graph.UnsupportedError as error:
+        if error.op == axmodel.OPERATOR:
+            raise UsageError("this is a built model already; build takes the ONNX file it came from") from error
+        raise
     if isinstance(source, Path) and loaded.name in _UNNAMED:
         loaded = replace(loaded, name=source.stem)
     return loaded

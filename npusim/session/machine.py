@@ -61,7 +61,9 @@ def hardware_of(model: Axmodel) -> Hardware:
     try:
         stored = config.load(BASE).with_values(model.hardware_values)
     except ConfigError as error:
-        raise AxmodelError(f"the machine it was built for cannot be restored ({error}); name one instead") from error
+        message = f"{model.name}: the machine it was built for cannot be restored ({error}); name one instead"
+        raise AxmodelError(message) from error
     if stored.fingerprint() != model.hardware_fingerprint:
-        raise AxmodelError("the machine it was built for has values this version does not know; name one instead")
+        message = "the machine it was built for has values this version does not know; name one instead"
+        raise AxmodelError(f"{model.name}: {message}")
     return stored

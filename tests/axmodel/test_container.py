@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -92,6 +93,9 @@ def test_a_file_cut_off_anywhere_is_one_clear_error(data):
         with pytest.raises(AxmodelError) as caught:
             read(data[:size])
         assert "\n" not in str(caught.value)
+        assert "vendor" not in str(caught.value)
+        with suppress(AxmodelError):
+            assert describe(data[:size]).runnable
 
 
 def test_a_bit_turned_anywhere_is_an_error_or_without_meaning(model, data):

@@ -272,7 +272,7 @@ MISTAKES = [
     (["build", "--input", "{several}", "--output_dir", "{tmp}", "--npu_mode", "NPU4"], "did you mean 'NPU3'"),
     (["build", "--input", "{several}", "--output_dir", "{tmp}", "--target_hardware", "AX65"], "did you mean"),
     (["build", "--input", "{tmp}/absent.onnx", "--output_dir", "{tmp}"], "absent.onnx"),
-    (["build", "--input", "{built}", "--output_dir", "{tmp}"], "neu mode"),
+    (["build", "--input", "{built}", "--output_dir", "{tmp}"], "built model already"),
     (["run", "-m", "{built}", "--random_input", "--enable_perlayer_output"], "--enable_perlayer_output needs"),
     (["run", "-m", "{several}", "--random_input"], "neither a program file nor an assembly source"),
     (["bench", "-m", "{several}"], "build it first"),
