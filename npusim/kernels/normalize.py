@@ -166,7 +166,7 @@ def softmax(
     if src.itemsize == dst.itemsize == 1 and abs(dst_zero) < 1 << 14:
         flip = 128 if src.dtype == np.int8 else 0
         _compiled().softmax_bytes(
-            rows, results, table, flip, dst_scale, dst_zero, low, high, used, workspace(4 * n + 2048)
+            rows, results, table, flip, dst_scale, dst_zero, low, high, used, workspace(4 * n + (1 << 15))
         )
     else:
         coarse = table if coarse_table is None else coarse_table

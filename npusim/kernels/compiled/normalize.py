@@ -25,6 +25,9 @@ from .memory import bytes_at, doubles_at, unsigned_words_at
 from .rows import exponentials, largest_byte, moments, normalize_row, scale_row
 from .signatures import BYTE_ROWS, BYTE_ROWS_OUT, FLOATS, UNSIGNED_WORDS, WORKSPACE
 
+CHUNK = 16
+"""Rows that go through each step together: steps of different rows overlap, those of one row wait for one another."""
+
 
 @kernel(types.void(
     BYTE_ROWS, BYTE_ROWS_OUT, FLOATS, FLOATS, types.int64, types.int64, types.float32, types.float64, types.int64,
@@ -42,16 +45,21 @@ def norm_bytes(src, dst, gain, offset, flip, shift, scale, epsilon, rms, zero, l
         gains[i] = norm_coefficient(gain[i], scale)
         offsets[i] = norm_coefficient(offset[i], scale) if offset.size else 0.0
     floor, ceiling = np.float32(low - zero), np.float32(high - zero)
-    for r in range(rows):
-        source = src.ctypes.data + r * src.strides[0]
-        target = dst.ctypes.data + r * dst.strides[0]
-        total, squares = moments(source, n, flip, shift)
-        if rms:
-            slope, intercept, factor = 1, shift, rms_norm_factor(squares, n, epsilon)
-        else:
-            slope, intercept, factor = n, n * shift + total, layer_norm_factor(total, squares, n, epsilon)
-        normalize_row(target, source, n, flip, slope, intercept, factor, gains.ctypes.data, offsets.ctypes.data,
-                      floor, ceiling, zero)  # fmt: skip
+    slope = 1 if rms else n
+    intercepts, factors = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float64)
+    for first in range(0, rows, CHUNK):
+        count = min(CHUNK, rows - first)
+        source = src.ctypes.data + first * src.strides[0]
+        target = dst.ctypes.data + first * dst.strides[0]
+        for r in range(count):
+            total, squares = moments(source + r * src.strides[0], n, flip, shift)
+            if rms:
+                intercepts[r], factors[r] = shift, rms_norm_factor(squares, n, epsilon)
+            else:
+                intercepts[r], factors[r] = n * shift + total, layer_norm_factor(total, squares, n, epsilon)
+        for r in range(count):
+            normalize_row(target + r * dst.strides[0], source + r * src.strides[0], n, flip, slope, intercepts[r],
+                          factors[r], gains.ctypes.data, offsets.ctypes.data, floor, ceiling, zero)  # fmt: skip
 
 
 @kernel(types.void(
@@ -77,6 +85,9 @@ def norm_any(src, dst, gain, offset, src_kind, dst_item, src_zero, scale, epsilo
             result = normalize(deviation, factor, norm_coefficient(gain[i], scale), shift, zero, low, high)
             put_activation(there + i * dst_item, result, dst_item)
 
+
+CHUNK_BYTES = 1 << 14
+"""Numerators of the rows that softmax works on at a time: half of a level-1 cache."""
 
 NEAR_TIE = 0.5 - 2.0**-20
 """Distance from an integer beyond which a product with the reciprocal might round otherwise than the division."""
@@ -118,18 +129,27 @@ def softmax_bytes(src, dst, table, flip, scale, zero, low, high, used, workspace
             octets[256 * plane + d] = (table[d] >> np.uint32(8 * plane)) & np.uint32(255)
     steps = 1.0 / np.float64(scale)
     floor, ceiling = np.float32(low - zero), np.float32(high - zero)
-    for r in range(rows):
-        source = src.ctypes.data + r * src.strides[0]
-        target = dst.ctypes.data + r * dst.strides[0]
-        largest = largest_byte(source, used, flip)
-        if PERMUTES:
-            total = np.float64(exponentials(numerators, source, used, flip, largest, planes))
-        else:
-            total = np.float64(_gather(numerators, source, used, flip, largest, table))
-        if scale_row(target, numerators, used, steps / total, floor, ceiling, zero) > NEAR_TIE:
-            _divide_row(target, numerators, used, steps, total, floor, ceiling, np.int32(zero))
-        if used < n:
-            bytes_at(target + used, n - used)[:] = np.uint8(low & 255)
+    step = 4 * (n + 64)
+    chunk = max(1, min(CHUNK, CHUNK_BYTES // step))
+    tops, totals = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float64)
+    for first in range(0, rows, chunk):
+        count = min(chunk, rows - first)
+        source = src.ctypes.data + first * src.strides[0]
+        target = dst.ctypes.data + first * dst.strides[0]
+        for r in range(count):
+            tops[r] = largest_byte(source + r * src.strides[0], used, flip)
+        for r in range(count):
+            row, entries = source + r * src.strides[0], numerators + r * step
+            if PERMUTES:
+                totals[r] = np.float64(exponentials(entries, row, used, flip, tops[r], planes))
+            else:
+                totals[r] = np.float64(_gather(entries, row, used, flip, tops[r], table))
+        for r in range(count):
+            row, entries = target + r * dst.strides[0], numerators + r * step
+            if scale_row(row, entries, used, steps / totals[r], floor, ceiling, zero) > NEAR_TIE:
+                _divide_row(row, entries, used, steps, totals[r], floor, ceiling, np.int32(zero))
+            if used < n:
+                bytes_at(row + used, n - used)[:] = np.uint8(low & 255)
 
 
 @kernel(types.void(
