@@ -43,7 +43,7 @@ def share_equal(graph: Graph) -> Graph:
         node = _rename_inputs(node, renamed)
         result = graph.output_of(node)
         key = (node.op, node.inputs, tuple(node.attributes.items()), result.dtype, result.shape, result.quantization)
-        if node.op != "cpu" and key in seen and node.output not in graph.outputs:
+        if key in seen and node.output not in graph.outputs:
             renamed[node.output] = seen[key]
             continue
         seen.setdefault(key, node.output)
@@ -123,14 +123,13 @@ def find_rolls(graph: Graph) -> Graph:
     Requires: topological order. Ensures: a cyclic shift whose parts nobody else reads is a single ``roll``.
     """
     producers = dict(graph.producers)
-    consumers = graph.consumers
     kept = []
     for node in graph.nodes:
         found = _roll(graph, node, producers)
         if found is not None:
             node = found
             before = producers.get(node.inputs[0])
-            if before is not None and before.op == "roll" and len(consumers[before.output]) <= 2:
+            if before is not None and before.op == "roll":
                 node = _joined_roll(before, node)
             producers[node.output] = node
         kept.append(node)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npusim import graph
-from tests.graph.tiny import NUMPY, Builder, compare, operations
+from tests.graph.tiny import CODES, NUMPY, Builder, compare, operations
 
 # Decimal and binary scales put many products exactly between two integers; random ones hardly ever do.
 SCALES = (0.1, 0.05, 0.02, 0.0078125, 0.03125, 0.0313, 0.0077)
@@ -289,6 +289,17 @@ def test_conv_integer_and_matmul_integer():
     a, columns = b.input("a", [2, 4, 6], "u8"), b.constant(b.random.integers(0, 255, (6, 3)).astype(np.uint8))
     b.output(b.op("MatMulInteger", a, columns, zero, b.constant(np.array([1, 2, 3], np.uint8))), "s32")
     assert_equal(b, "conv", "matmul")
+
+
+@pytest.mark.parametrize(
+    ("source", "result", "op"),
+    [("u8", "s32", "cast"), ("s8", "s16", "cast"), ("s32", "s64", "cast"), ("u8", "s8", "cpu"), ("s32", "u8", "cpu"),
+     ("bool", "s32", "cpu")],
+)  # fmt: skip
+def test_integers_change_to_wider_types_only(source, result, op):
+    b = Builder()
+    b.output(b.op("Cast", b.input("x", [5], source), to=CODES[result]), result)
+    assert operations(graph.load(b.model())) == [op]
 
 
 def test_qoperator_forms():

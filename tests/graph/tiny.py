@@ -16,7 +16,7 @@ from tests.graph.interpret import run
 
 CODES = {
     "f32": TensorProto.FLOAT, "u8": TensorProto.UINT8, "s8": TensorProto.INT8, "u16": TensorProto.UINT16,
-    "s16": TensorProto.INT16, "s32": TensorProto.INT32, "s64": TensorProto.INT64,
+    "s16": TensorProto.INT16, "s32": TensorProto.INT32, "s64": TensorProto.INT64, "bool": TensorProto.BOOL,
 }  # fmt: skip
 NUMPY = {"u8": np.uint8, "s8": np.int8, "u16": np.uint16, "s16": np.int16, "s32": np.int32}
 
