@@ -370,12 +370,12 @@ def _check_ports(program: Program, inputs: tuple[Port, ...], outputs: tuple[Port
                 raise AxmodelError(f"{kind} {port} has no fixed type and shape")
             held = segments.pop(port.name, None)
             if held is None:
-                raise AxmodelError(f"is damaged: its program has no {kind} {port.name!r}")
+                raise AxmodelError(f"its program has no {kind} {port.name!r}")
             if held.size_bytes != port.size_bytes:
                 sizes = f"{held.size_bytes} bytes in the program, {port.size_bytes} by its shape"
-                raise AxmodelError(f"is damaged: {kind} {port.name!r} has {sizes}")
+                raise AxmodelError(f"{kind} {port.name!r} has {sizes}")
         if segments:
-            raise AxmodelError(f"is damaged: {kind} {next(iter(segments))!r} of its program is not declared")
+            raise AxmodelError(f"{kind} {next(iter(segments))!r} of its program is not declared")
 
 
 # ------------------------------------------------------------------------------------------------------- describing
