@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name in MODELS.values():
             path = quantized(name, folder)
             for npu_mode in MODES:
-                row = {"model": name, "npu_mode": npu_mode, "measured_ms": board[name, npu_mode]}
+                row: dict[str, Any] = {"model": name, "npu_mode": npu_mode, "measured_ms": board[name, npu_mode]}
                 row |= predict(path, npu_mode)
                 rows.append(row)
                 busy = " | ".join(f"{row.get(kind, 0):.0%}" for kind in ("compute", "vector", "move", "dram"))
