@@ -6,6 +6,7 @@ do; they sleep while they wait.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -13,6 +14,9 @@ from functools import cache
 WORTHWHILE = 60_000_000
 """Operations below which a call stays on its own thread: handing half of them over and waiting for it takes tens of
 microseconds, in which a core does about 20 million."""
+
+PARTS = 3
+"""Parts for each thread, taken as threads become free: one that starts late or runs slowly delays nobody for long."""
 
 _count = [1]
 
@@ -29,16 +33,24 @@ def set_threads(count: int) -> None:
 
 
 def split(run: Callable[[int, int], None], items: int, operations: int) -> None:
-    """Call ``run(begin, end)`` for all of ``items``, in equal parts on several threads if there is enough to do."""
+    """Call ``run(begin, end)`` for all of ``items``, in parts on several threads if there is enough to do."""
     threads = min(_count[0], items)
     if threads == 1 or operations < WORTHWHILE:
         run(0, items)
         return
-    bounds = [items * part // threads for part in range(threads + 1)]
-    others = [_pool(threads - 1).submit(run, bounds[i], bounds[i + 1]) for i in range(1, threads)]
-    run(0, bounds[1])
+    parts = min(items, PARTS * threads)
+    bounds = [items * part // parts for part in range(parts + 1)]
+    tickets = itertools.count()  # whose next() is one step under the GIL
+
+    def work() -> None:
+        while (part := next(tickets)) < parts:
+            run(bounds[part], bounds[part + 1])
+
+    others = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+    work()
     for other in others:
-        other.result()
+        if not other.cancel():  # one that has not begun by now has nothing left to do
+            other.result()
 
 
 @cache
