@@ -162,7 +162,7 @@ class _Search:
             return None
         for variance, summand in (total.inputs, tuple(reversed(total.inputs))):
             epsilon = self._number(summand)
-            if epsilon is not None and epsilon > 0:
+            if epsilon is not None:
                 return variance, epsilon, (total, node)
         return None
 

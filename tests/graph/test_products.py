@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 from npusim import graph
-from tests.graph.tiny import CODES, NUMPY, Builder, compare, operations
+from tests.graph.interpret import run
+from tests.graph.tiny import CODES, NUMPY, Builder, compare, onnxruntime_values, operations, random_feeds
 
 # Decimal and binary scales put many products exactly between two integers; random ones hardly ever do.
 SCALES = (0.1, 0.05, 0.02, 0.0078125, 0.03125, 0.0313, 0.0077)
@@ -289,6 +291,19 @@ def test_conv_integer_and_matmul_integer():
     a, columns = b.input("a", [2, 4, 6], "u8"), b.constant(b.random.integers(0, 255, (6, 3)).astype(np.uint8))
     b.output(b.op("MatMulInteger", a, columns, zero, b.constant(np.array([1, 2, 3], np.uint8))), "s32")
     assert_equal(b, "conv", "matmul")
+
+
+def test_channels_last_is_not_taken_for_channels_first():
+    b = Builder()
+    x, (scale, zero) = b.input("x", [1, 2, 2, 3], "u8"), b.parameters(0.1, 3, "u8")
+    inputs = (x, scale, zero, scale, zero)
+    y = b.output(b.op("QLinearGlobalAveragePool", *inputs, domain="com.microsoft", channels_last=1), "u8")
+    model = b.model()
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info(y, CODES["u8"], [1, 1, 1, 3]))
+    loaded = graph.load(model)
+    assert operations(loaded) == ["cpu"]
+    feeds = random_feeds(model)
+    assert np.array_equal(run(loaded, feeds)[y], onnxruntime_values(model, feeds)[y])
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,9 @@ def test_layer_norm_over_several_axes_with_quantized_gain():
     assert loaded.tensor(loaded.nodes[1].inputs[1]).shape == (24,)
 
 
-def spelled_layer_norm(m: Builder, x: str, *, form: str) -> str:
-    axes: dict = {"axes": [-1]} if m.opset < 18 else {}
-    inputs = () if m.opset < 18 else (const(m, -1),)
+def spelled_layer_norm(m: Builder, x: str, *, form: str, axis: int = -1) -> str:
+    axes: dict = {"axes": [axis]} if m.opset < 18 else {}
+    inputs = () if m.opset < 18 else (const(m, axis),)
 
     def mean(value: str) -> str:
         return m.op("ReduceMean", value, *inputs, **axes)
@@ -124,6 +124,22 @@ def test_a_layer_norm_whose_inside_is_used_elsewhere_stays():
     inner = next(node for node in m.nodes if node.op_type == "Sub").output[0]
     m.output(inner)
     assert graph.load(m.model()).cpu_nodes
+
+
+def test_a_layer_norm_over_another_axis_is_none():
+    m = Builder()
+    m.result(spelled_layer_norm(m, m.real_input("x", [5, 48], 0.05, 120), form="bare", axis=0), 0.03, 128)
+    assert "layer_norm" not in operations(graph.load(m.model()))
+
+
+def test_a_layer_norm_that_is_used_without_its_gain_stays_one():
+    m = Builder()
+    bare = spelled_layer_norm(m, m.real_input("x", [5, 48], 0.05, 120), form="bare")
+    m.result(bare, 0.03, 128)
+    m.result(m.op("Mul", bare, gains(m, 48)[0]), 0.03, 128)
+    loaded = graph.load(m.model())
+    assert "layer_norm" in operations(loaded)
+    assert {op for node in loaded.cpu_nodes for op in node.attributes["ops"]} == {"LayerNormalization", "Mul"}
 
 
 def test_a_layer_norm_with_integers_inside_is_its_operators():
