@@ -17,7 +17,7 @@ from isa.instruction import Instruction, Unit
 from isa.instructions import Copy
 from isa.program import SegmentKind
 
-from .arena import ALIGN, Arena, Buffer
+from .arena import ALIGN, Arena, Buffer, OutOfRoomError
 from .joint import Dim, joint_dims
 from .view import Factor, View
 
@@ -175,8 +175,13 @@ class Core:
         packed = pack(view)
         small = (high - low) * storage.item_bytes * OPEN_PART <= self.arena.size
         if packed is None or (small and self._present(view.storage, low, high) * 2 >= high - low):
-            buffer = self._assemble(storage, low, high)
-            return _inside(buffer, view, low, storage)
+            try:
+                buffer = self._assemble(storage, low, high)
+            except OutOfRoomError:  # the parts and the whole do not fit side by side
+                if packed is None:
+                    raise
+            else:
+                return _inside(buffer, view, low, storage)
         key = ("packed", view.storage, view.offset, packed.key)
         found = self.arena.find(key)
         if found is None:
