@@ -12,6 +12,9 @@ from npusim import kernels
 from npusim.testing import runnable
 from tests.kernels.bindings import BINDINGS
 
+EXAMPLES = max(25, settings().max_examples // 4)
+"""A quarter of the profile's, as there are a hundred cases of instruction and tier."""
+
 
 def copied(memory: Memory) -> Memory:
     return Memory([x.copy() for x in memory.ocm], [x.copy() for x in memory.dram], memory.core)
@@ -20,7 +23,7 @@ def copied(memory: Memory) -> Memory:
 @pytest.mark.parametrize("tier", kernels.available(), ids=lambda tier: tier.value)
 @pytest.mark.parametrize("cls", BINDINGS, ids=lambda cls: cls.__name__)
 def test_kernel_equals_operation(cls, tier):
-    @settings(max_examples=25)
+    @settings(max_examples=EXAMPLES)
     @given(st.data())
     def check(data):
         instruction, memory = data.draw(runnable(cls))
