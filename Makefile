@@ -17,7 +17,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP) ## run the demonstration
-	$(PY) examples/demo.py
+	$(PY) -m examples.demo
 
 test: lint ## ruff, mypy and pytest: everything a change has to pass
 	$(PY) -m pytest $(PYTEST_ARGS)
