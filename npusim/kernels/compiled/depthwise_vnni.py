@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from . import emit
 from .build import kernel
 from .emit import I64, V16F32, V16I32, V64I8
-from .memory import copy, fill, floats_at, words_at
+from .memory import copy_runs, fill, floats_at, words_at
 from .signatures import BYTE_IMAGE, BYTE_IMAGE_OUT, BYTE_RUN, FLOATS, WORDS, WORKSPACE
 
 CHANNELS = 64
@@ -149,12 +149,12 @@ def _load_row(ring, src, y, pitch, left, columns, padding, flip):
     if y < 0 or y >= height:
         fill(ring, columns * pitch, padding)
         return
+    if left:
+        fill(ring, left * pitch, padding)
     source = src.ctypes.data + y * src.strides[0]
-    for x in range(columns):
-        if x < left or x >= left + width:
-            fill(ring + x * pitch, pitch, padding)
-        else:
-            copy(ring + x * pitch, source + (x - left) * src.strides[1], channels, flip)
+    copy_runs(ring + left * pitch, pitch, source, src.strides[1], width, channels, flip)
+    if columns > left + width:
+        fill(ring + (left + width) * pitch, (columns - left - width) * pitch, padding)
 
 
 @kernel(types.void(
