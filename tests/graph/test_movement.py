@@ -246,6 +246,15 @@ def test_reshapes_and_transposes_join():
     assert differing == 0
 
 
+def test_transposes_join_in_their_order():
+    m = Builder()
+    x = m.op("Transpose", m.real_input("x", [2, 3, 4]), perm=[1, 2, 0])
+    m.result(m.op("Transpose", x, perm=[1, 0, 2]))
+    loaded, differing, _, _ = compare(m.model())
+    assert [node.attributes["permutation"] for node in loaded.nodes] == [(2, 1, 0)]
+    assert differing == 0
+
+
 def test_equal_work_is_done_once():
     m = Builder()
     x = m.real_input("x", [2, 6])
