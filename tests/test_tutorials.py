@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "docs" / "tutorial-assembly.md"]
+PAGES = [ROOT / "docs" / "tutorial-assembly.md", ROOT / "docs" / "kernels.md"]
 
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
