@@ -5,15 +5,51 @@ Called by ``npusim info --warmup``, which draws the progress.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from . import tier
 
-_COMMON = ("depthwise_portable", "elementwise", "lookup", "normalize", "pool", "rescale")
-_MODULES = {
-    tier.Tier.VNNI: ("matrix_vnni", "depthwise_vnni", *_COMMON),
-    tier.Tier.PORTABLE: ("matrix_portable", *_COMMON),
+
+def _matrix_vnni() -> None:
+    from .compiled import matrix_vnni as _matrix_vnni
+
+
+def _depthwise_vnni() -> None:
+    from .compiled import depthwise_vnni as _depthwise_vnni
+
+
+def _matrix_portable() -> None:
+    from .compiled import matrix_portable as _matrix_portable
+
+
+def _depthwise_portable() -> None:
+    from .compiled import depthwise_portable as _depthwise_portable
+
+
+def _elementwise() -> None:
+    from .compiled import elementwise as _elementwise
+
+
+def _lookup() -> None:
+    from .compiled import lookup as _lookup
+
+
+def _normalize() -> None:
+    from .compiled import normalize as _normalize
+
+
+def _pool() -> None:
+    from .compiled import pool as _pool
+
+
+def _rescale() -> None:
+    from .compiled import rescale as _rescale
+
+
+_COMMON = (_depthwise_portable, _elementwise, _lookup, _normalize, _pool, _rescale)
+_FAMILIES: dict[tier.Tier, tuple[Callable[[], None], ...]] = {
+    tier.Tier.VNNI: (_matrix_vnni, _depthwise_vnni, *_COMMON),
+    tier.Tier.PORTABLE: (_matrix_portable, *_COMMON),
     tier.Tier.NUMPY: (),
 }
 
@@ -24,7 +60,7 @@ def warmup() -> Iterator[tuple[str, int, int]]:
     Yields:
         The family that became ready, how many are, and how many there will be.
     """
-    names = _MODULES[tier.active()]
-    for done, name in enumerate(names, 1):
-        importlib.import_module(f".compiled.{name}", __package__)
-        yield name, done, len(names)
+    families = _FAMILIES[tier.active()]
+    for done, load in enumerate(families, 1):
+        load()
+        yield load.__name__.strip("_"), done, len(families)
