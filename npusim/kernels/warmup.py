@@ -6,6 +6,7 @@ Called by ``npusim info --warmup``, which draws the progress.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import ModuleType
 
 from . import tier
 
@@ -47,7 +48,7 @@ def _rescale() -> None:
 
 
 _COMMON = (_depthwise_portable, _elementwise, _lookup, _normalize, _pool, _rescale)
-_FAMILIES: dict[tier.Tier, tuple[Callable[[], None], ...]] = {
+_FAMILIES: dict[tier.Tier, tuple[Callable[[], ModuleType], ...]] = {
     tier.Tier.VNNI: (_matrix_vnni, _depthwise_vnni, *_COMMON),
     tier.Tier.PORTABLE: (_matrix_portable, *_COMMON),
     tier.Tier.NUMPY: (),
