@@ -6,45 +6,64 @@ Called by ``npusim info --warmup``, which draws the progress.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 from types import ModuleType
 
 from . import tier
 
 
-def _matrix_vnni() -> None:
-    from .compiled import matrix_vnni as _matrix_vnni
+def _matrix_vnni() -> Any:
+    from .compiled import matrix_vnni
+
+    return matrix_vnni
 
 
-def _depthwise_vnni() -> None:
-    from .compiled import depthwise_vnni as _depthwise_vnni
+def _depthwise_vnni() -> Any:
+    from .compiled import depthwise_vnni
+
+    return depthwise_vnni
 
 
-def _matrix_portable() -> None:
-    from .compiled import matrix_portable as _matrix_portable
+def _matrix_portable() -> Any:
+    from .compiled import matrix_portable
+
+    return matrix_portable
 
 
-def _depthwise_portable() -> None:
-    from .compiled import depthwise_portable as _depthwise_portable
+def _depthwise_portable() -> Any:
+    from .compiled import depthwise_portable
+
+    return depthwise_portable
 
 
-def _elementwise() -> None:
-    from .compiled import elementwise as _elementwise
+def _elementwise() -> Any:
+    from .compiled import elementwise
+
+    return elementwise
 
 
-def _lookup() -> None:
-    from .compiled import lookup as _lookup
+def _lookup() -> Any:
+    from .compiled import lookup
+
+    return lookup
 
 
-def _normalize() -> None:
-    from .compiled import normalize as _normalize
+def _normalize() -> Any:
+    from .compiled import normalize
+
+    return normalize
 
 
-def _pool() -> None:
-    from .compiled import pool as _pool
+def _pool() -> Any:
+    from .compiled import pool
+
+    return pool
 
 
-def _rescale() -> None:
-    from .compiled import rescale as _rescale
+def _rescale() -> Any:
+    from .compiled import rescale
+
+    return rescale
 
 
 _COMMON = (_depthwise_portable, _elementwise, _lookup, _normalize, _pool, _rescale)

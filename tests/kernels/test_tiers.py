@@ -76,3 +76,11 @@ def test_second_process_compiles_nothing():
                for _ in range(2)]  # fmt: skip
     assert "bytes_to_bytes" in outputs[1]
     assert "True" not in outputs[1]
+
+
+@pytest.mark.parametrize("tier", kernels.available(), ids=lambda tier: tier.value)
+def test_warmup_counts_to_its_end(tier):
+    with kernels.forced(tier):
+        steps = list(kernels.warmup())
+    assert [done for _, done, _ in steps] == list(range(1, len(steps) + 1))
+    assert all(total == len(steps) for _, _, total in steps)
