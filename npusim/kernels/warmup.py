@@ -6,8 +6,8 @@ Called by ``npusim info --warmup``, which draws the progress.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 from types import ModuleType
+from typing import Any
 
 from . import tier
 
