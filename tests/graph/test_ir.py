@@ -50,6 +50,8 @@ def test_quantizations_are_equal_by_value():
     others = [replace(HALF, zero_point=4), replace(HALF, scale=np.float32(0.25)), CHANNELS, BLOCKS,
               replace(CHANNELS, axis=0), replace(CHANNELS, zero_point=np.array([0, 0]))]  # fmt: skip
     assert len({HALF, *others}) == 7
+    assert replace(HALF, zero_point=4) != HALF
+    assert replace(CHANNELS, zero_point=np.array([0, 0])) != CHANNELS
 
 
 def small_graph(**changes: object) -> Graph:
