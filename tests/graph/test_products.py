@@ -293,12 +293,13 @@ def test_conv_integer_and_matmul_integer():
     assert_equal(b, "conv", "matmul")
 
 
-def test_qgemm_of_transposed_weights_has_its_scales_along_their_rows():
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_qgemm_has_its_scales_along_the_columns_of_the_result(transposed):
     b = Builder()
-    w = b.constant(b.random.integers(-128, 128, (5, 8)).astype(np.int8))
+    w = b.constant(b.random.integers(-128, 128, (5, 8) if transposed else (8, 5)).astype(np.int8))
     inputs = (b.input("x", [3, 8], "u8"), *b.parameters(0.1, 3, "u8"), w)
     scales = b.parameters(b.random.uniform(0.01, 0.1, 5).astype(np.float32), np.zeros(5, int), "s8")
-    y = b.op("QGemm", *inputs, *scales, "", *b.parameters(0.7, 9, "u8"), domain="com.microsoft", transB=1)
+    y = b.op("QGemm", *inputs, *scales, "", *b.parameters(0.7, 9, "u8"), domain="com.microsoft", transB=transposed)
     b.output(y, "u8")
     assert_equal(b, "matmul")
 
