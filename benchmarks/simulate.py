@@ -86,6 +86,15 @@ def peak_rss_mb(path: Path, npu_mode: str) -> float:
     return float(done.stdout.split()[-1])
 
 
+def own_peak_mb() -> float:
+    """Peak resident memory of this process; ru_maxrss would include what its parent had when it was started."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(peak.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=MODELS)
@@ -95,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.one:
         measure(Path(arguments.one[0]), arguments.one[1], repeats=1)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(own_peak_mb())
         return
     rows = []
     with TemporaryDirectory() as scratch:
