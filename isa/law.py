@@ -124,7 +124,7 @@ def average(total: Any, count: Any, dst_scale: Any, dst_zero: Any, low: Any, hig
     """AveragePool's last steps: ``y = f32(total / count)``, ``v = f32(f32(y / ys) + zp)``, ``sat(rne(v))``.
 
     Args:
-        total: float32 sum of the dequantised values, accumulated in float32 in row-major order.
+        total: float32 sum of the dequantized values, accumulated in float32 in row-major order.
         count: how many values the window counts.
 
     Returns:
@@ -167,7 +167,7 @@ def rms_norm_factor(squares: Any, length: int, epsilon: Any) -> Any:
 
 
 def norm_coefficient(value: Any, dst_scale: Any) -> Any:
-    """A gain or an offset of a normalisation in output steps: ``f64(value) / f64(dst_scale)``. float64."""
+    """A gain or an offset of a normalization in output steps: ``f64(value) / f64(dst_scale)``. float64."""
     return np.float64(np.float32(value)) / np.float64(np.float32(dst_scale))
 
 

@@ -13,7 +13,7 @@ _SHAPE_DATA = 16  # elements: no shape, list of axes or pair of bounds is longer
 
 
 def parameters(model: onnx.ModelProto) -> int:
-    """Learned numbers, as the recipe drew them: before folding, and without what batch normalisation observed."""
+    """Learned numbers, as the recipe drew them: before folding, and without what batch normalization observed."""
     return next(int(entry.value) for entry in model.metadata_props if entry.key == "parameters")
 
 

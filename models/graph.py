@@ -49,10 +49,10 @@ class Network:
         seed: of all weights. Each parameter has a stream of its own, made of the seed and its name, so that changing
             one layer leaves the weights of the others alone.
         opset: version of the default operator set; layers write what it offers.
-        fold_bn: whether batch normalisation is folded into the convolution before it, as exporters do in eval mode.
+        fold_bn: whether batch normalization is folded into the convolution before it, as exporters do in eval mode.
         weights: values by parameter name, to use instead of drawing them; what is missing is drawn, and added.
         parameters: how many learned numbers were drawn, by name. What is folded or expanded afterwards (batch
-            normalisation, relative position bias) changes the initialisers, not this count.
+            normalization, relative position bias) changes the initialisers, not this count.
 
     >>> net = Network("doubled", opset=17)
     >>> x = net.input("x", (1, 3))

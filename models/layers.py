@@ -1,4 +1,4 @@
-"""Layers made of a few nodes: convolution with its normalisation, linear, layer norm, activations, moves.
+"""Layers made of a few nodes: convolution with its normalization, linear, layer norm, activations, moves.
 
 Used by the recipes in ``zoo``. Each writes what an exporter writes at the network's opset; nothing here knows a model.
 """
@@ -117,10 +117,10 @@ def conv_bn(
     input_mean: float = 0.0,
     eps: float = 1e-5,
 ) -> Value:
-    """A convolution without bias, batch normalisation, and an activation; arguments otherwise as of ``conv``.
+    """A convolution without bias, batch normalization, and an activation; arguments otherwise as of ``conv``.
 
     Args:
-        net: the graph; it decides whether the normalisation becomes scale and bias of the convolution.
+        net: the graph; it decides whether the normalization becomes scale and bias of the convolution.
         names: of the two modules.
         x: input, ``[batch, in, height, width]``.
         channels: of the output.
@@ -131,7 +131,7 @@ def conv_bn(
         activation: applied last.
         gain: of the convolution.
         centre: whether the weights of each output have zero sum.
-        input_mean: average of the input, which the normalisation takes out; it matters for depthwise convolutions,
+        input_mean: average of the input, which the normalization takes out; it matters for depthwise convolutions,
             whose weights have no zero sum.
         eps: added to the variance.
     """
@@ -173,7 +173,7 @@ def linear(net: Network, name: str, x: Value, features: int, *, bias: bool = Tru
 
 
 def layer_norm(net: Network, name: str, x: Value, *, eps: float = 1e-5) -> Value:
-    """Normalise over the last axis: one node from opset 17 on, nine below."""
+    """Normalize over the last axis: one node from opset 17 on, nine below."""
     features = x.shape[-1]
     with net.scope(name):
         gamma = net.parameter("weight", (features,), normal(0.1, mean=1.0))
@@ -224,7 +224,7 @@ def _conv_node(
 
 
 def _statistic(net: Network, name: str, channels: int, draw: Draw) -> Array:
-    """What batch normalisation observed while training: drawn like a parameter, but not counted as one."""
+    """What batch normalization observed while training: drawn like a parameter, but not counted as one."""
     values = net.parameter(name, (channels,), draw)
     del net.parameters[net.path(name)]
     return values

@@ -1,8 +1,8 @@
-"""INT8 through onnxruntime's own static quantiser, so that a test needs no quantiser of ours to have a quantised model.
+"""INT8 through onnxruntime's own static quantizer, so that a test needs no quantizer of ours to have a quantized model.
 
 Used by the command and by tests. The choices: activations U8, asymmetric, one scale a tensor, ranges from the minima
-and maxima over the calibration images; weights S8, symmetric, one scale an output channel; every operator the quantiser
-knows is quantised. Probabilities (the output of Softmax) get scale 1/256, because onnxruntime's integer kernel
+and maxima over the calibration images; weights S8, symmetric, one scale an output channel; every operator the quantizer
+knows is quantized. Probabilities (the output of Softmax) get scale 1/256, because onnxruntime's integer kernel
 multiplies by the truncated reciprocal, which is exact only there.
 """
 
@@ -26,7 +26,7 @@ CALIBRATION_IMAGES = 8  # enough for the range of seeded weights, whose activati
 
 
 def images(shape: tuple[int, ...], *, seed: int, count: int) -> Iterator[npt.NDArray[np.float32]]:
-    """Seeded random inputs that resemble normalised photographs: zero mean, unit variance, large shapes over detail.
+    """Seeded random inputs that resemble normalized photographs: zero mean, unit variance, large shapes over detail.
 
     Octaves of noise are added up, each of twice the variance of the next finer one, so that neighbouring pixels are
     correlated by 0.97 as in photographs; channels are correlated, as colours are. Inputs that are no images are
@@ -53,7 +53,7 @@ def require_format(name: str) -> None:
     """
     if name not in FORMATS:
         hint = nearest(name, FORMATS) or f"; known are {', '.join(FORMATS)}"
-        raise ModelError(f"no quantised format is called {name!r}{hint}")
+        raise ModelError(f"no quantized format is called {name!r}{hint}")
 
 
 def quantize(
@@ -63,7 +63,7 @@ def quantize(
     seed: int = 0,
     calibration: Iterable[npt.NDArray[np.float32]] | None = None,
 ) -> onnx.ModelProto:
-    """A quantised copy of a float model.
+    """A quantized copy of a float model.
 
     Args:
         model: with float32 inputs of static shape.
@@ -87,7 +87,7 @@ def quantize(
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "quantized.onnx"
         quantization.quantize_static(
-            # the quantiser changes the model it is given
+            # the quantizer changes the model it is given
             onnx.ModelProto.FromString(model.SerializeToString()),
             path,
             _Calibration(value.name, calibration),
@@ -113,7 +113,7 @@ class _Calibration:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantiser's advice off the terminal: our graphs need no pre-processing, a vector has no channel axis."""
+    """Keep the quantizer's advice off the terminal: our graphs need no pre-processing, a vector has no channel axis."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -137,13 +137,13 @@ def _octaves(stream: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray
 
 
 def _probabilities(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
-    """Fixed quantisation parameters of every Softmax's output."""
+    """Fixed quantization parameters of every Softmax's output."""
     fixed = {"scale": np.array(1 / 256, dtype=np.float32), "zero_point": np.array(0, dtype=np.uint8)}
     return {node.output[0]: [fixed] for node in model.graph.node if node.op_type == "Softmax"}
 
 
 def _renamed(quantized: onnx.ModelProto, model: onnx.ModelProto) -> onnx.ModelProto:
-    """The quantised model with the name and the metadata of the float one."""
+    """The quantized model with the name and the metadata of the float one."""
     quantized.graph.name = model.graph.name
     del quantized.metadata_props[:]
     quantized.metadata_props.extend(model.metadata_props)

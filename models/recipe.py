@@ -116,7 +116,7 @@ def build(
         seed: of the weights.
         opset: of the model, 11 to 24.
         input_shape: instead of the recipe's own.
-        fold_bn: whether batch normalisation is folded into the convolutions.
+        fold_bn: whether batch normalization is folded into the convolutions.
         parameters: of the recipe, as values of the default's type or as words.
 
     Raises:

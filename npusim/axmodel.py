@@ -422,5 +422,5 @@ def _refusal(found: Description) -> str:
     ports = f"inputs {', '.join(map(str, found.inputs))}; outputs {', '.join(map(str, found.outputs))}"
     return (
         f"is a vendor's axmodel ({found.producer or 'producer unknown'}{mode}; {ports}), whose program is for silicon "
-        "and undocumented; rebuild it with npusim build from its ONNX or quantised ONNX"
+        "and undocumented; rebuild it with npusim build from its ONNX or quantized ONNX"
     )

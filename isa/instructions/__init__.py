@@ -1,6 +1,6 @@
 """All instructions of the machine, declared once each; importing this fills the registry.
 
-Order of opcodes: control 0x0_, matrix 0x1_, elementwise 0x2_, pooling and reduction 0x3_, normalisation 0x4_,
+Order of opcodes: control 0x0_, matrix 0x1_, elementwise 0x2_, pooling and reduction 0x3_, normalization 0x4_,
 moves 0x5_, transfers 0x6_.
 """
 

@@ -1,4 +1,4 @@
-"""Instructions of the conv units: convolutions and matrix products with a fused requantise.
+"""Instructions of the conv units: convolutions and matrix products with a fused requantize.
 
 All of them gather an exact accumulator and hand it to one epilogue. Accumulators are 32-bit two's complement for 8-bit
 operands and 64-bit where an operand has 16 bits; a destination of that type receives them raw, which is how a product
@@ -118,7 +118,7 @@ class Epilogue(Instruction):
         return memory.load(self.block(channels)[3]).astype(np.int64)
 
     def finish(self, memory: Memory, acc: Any, head: Parameters) -> None:
-        """Add bias and partial accumulators, wrap to the accumulator's width, requantise, store.
+        """Add bias and partial accumulators, wrap to the accumulator's width, requantize, store.
 
         ``acc`` is int64 of the destination's shape, channels last.
         """

@@ -27,7 +27,7 @@ TABLE_ENTRIES = 256
 
 @operand_group
 class Normalization(Instruction):
-    """Rows of ``length`` contiguous elements, each normalised on its own."""
+    """Rows of ``length`` contiguous elements, each normalized on its own."""
 
     src: int = ocm_address("source")
     dst: int = ocm_address("destination; may equal the source where type and stride do")
@@ -68,7 +68,7 @@ class Normalization(Instruction):
 
 @instruction(opcode=0x40, units=TENG)
 class LayerNorm(Normalization):
-    """Layer normalisation over each row: exact integer moments, float64 from there, one rounding to the output.
+    """Layer normalization over each row: exact integer moments, float64 from there, one rounding to the output.
 
     With n elements q of scale s: `d = n q - sum(q)`, `V = n sum(q^2) - sum(q)^2`, `r = 1 / sqrt(V + eps n^2 / s^2)`,
     `v = (d r) gain + offset`, gain and offset divided by the destination's scale. The block's factors are source scale,
@@ -99,7 +99,7 @@ class LayerNorm(Normalization):
 
 @instruction(opcode=0x41, units=TENG)
 class RmsNorm(Normalization):
-    """RMS normalisation over each row: exact integer sum of squares, float64 from there, one rounding.
+    """RMS normalization over each row: exact integer sum of squares, float64 from there, one rounding.
 
     With n elements q of scale s: `d = q - zp`, `S = sum(d^2)`, `r = sqrt(n) / sqrt(S + eps n / s^2)`, `v = (d r) gain`.
     The block's factors are source scale, epsilon, destination scale; gain f32[length] follows.

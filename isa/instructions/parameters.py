@@ -11,7 +11,7 @@ offset type     meaning
 12     s32      smallest destination value (clamp, zero point included)
 16     s32      largest destination value
 20     f32      first factor: requantize multiplier, or scale of the first source
-24     f32      second factor: scale of the second source, or epsilon of a normalisation
+24     f32      second factor: scale of the second source, or epsilon of a normalization
 28     f32      third factor: scale of the destination
 32     ...      the arrays the instruction's flags ask for, in the order it documents
 ====== ======== =======================================================================

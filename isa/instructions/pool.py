@@ -43,7 +43,7 @@ class MaxPool(Window):
 class AveragePool(Window):
     """The average under each window position.
 
-    8-bit operands: float32 sum of the dequantised values in row-major order, one float32 division by their number,
+    8-bit operands: float32 sum of the dequantized values in row-major order, one float32 division by their number,
     rounding with the zero point added first. 16-bit operands: float64 and one correct rounding. Padding counts as zeros
     with `count_padding`, as far as `pad_bottom` and `pad_right` say, and is left out otherwise.
     """
@@ -104,7 +104,7 @@ class AveragePool(Window):
 
 @instruction(opcode=0x32, units=TENG)
 class GlobalAveragePool(Instruction):
-    """Average each channel over a whole image: exact integer sum, then the requantise of a convolution.
+    """Average each channel over a whole image: exact integer sum, then the requantize of a convolution.
 
     The multiplier is `f32(src scale / f32(dst scale * positions))`.
     """
@@ -159,7 +159,7 @@ class Reduction(Instruction):
 
 @operand_group
 class RealReduction(Reduction):
-    """A reduction of the dequantised values in float64, rounded correctly through QuantizeLinear."""
+    """A reduction of the dequantized values in float64, rounded correctly through QuantizeLinear."""
 
     params: int = ocm_address("parameter block: zero points src, -, dst; clamp; scales src, -, dst")
     dst_type: DType = element_type("element type of the destination", ACTIVATION_TYPES, default=DType.U8)
@@ -171,7 +171,7 @@ class RealReduction(Reduction):
         return (ocm(self.dst, self.outer * self.inner, self.dst_type),)
 
     def reduce(self, memory: Memory, function: Any) -> None:
-        """Dequantise, reduce the middle axis in float64 in ascending order, quantise, store."""
+        """Dequantize, reduce the middle axis in float64 in ascending order, quantize, store."""
         p = parameters.read(memory, self.params, self.dst_type)
         real: Any = np.float64(law.dequantize(memory.load(self.source()), p.factor_a, p.zero_a))
         total = real[:, 0]

@@ -92,7 +92,7 @@ class Elementwise(Instruction):
         return any(is_short(t) for t in (self.a_type, self.b_type, self.dst_type))
 
     def through_reals(self, memory: Memory, function: Any) -> None:
-        """Dequantise, ``function`` in float64, round correctly through QuantizeLinear, store."""
+        """Dequantize, ``function`` in float64, round correctly through QuantizeLinear, store."""
         a, b, p = self.load(memory)
         x = np.float64(law.dequantize(a, p.factor_a, p.zero_a))
         y = np.float64(law.dequantize(b, p.factor_b, p.zero_b))
@@ -103,7 +103,7 @@ class Elementwise(Instruction):
 
 @instruction(opcode=0x20, units=TENG)
 class Add(Elementwise):
-    """Add two quantised tensors; 8-bit operands by two binary32 fused multiply-adds, 16-bit ones through float64."""
+    """Add two quantized tensors; 8-bit operands by two binary32 fused multiply-adds, 16-bit ones through float64."""
 
     def operation(self, memory: Memory) -> None:
         if self.is_wide():
@@ -117,7 +117,7 @@ class Add(Elementwise):
 
 @instruction(opcode=0x21, units=TENG)
 class Mul(Elementwise):
-    """Multiply two quantised tensors; 8-bit operands by one binary32 multiply, 16-bit ones through float64."""
+    """Multiply two quantized tensors; 8-bit operands by one binary32 multiply, 16-bit ones through float64."""
 
     def operation(self, memory: Memory) -> None:
         if self.is_wide():
@@ -132,7 +132,7 @@ class Mul(Elementwise):
 
 @instruction(opcode=0x22, units=TENG)
 class Sub(Elementwise):
-    """Subtract b from a: dequantise, float64, one correct rounding."""
+    """Subtract b from a: dequantize, float64, one correct rounding."""
 
     def operation(self, memory: Memory) -> None:
         self.through_reals(memory, np.subtract)
@@ -140,7 +140,7 @@ class Sub(Elementwise):
 
 @instruction(opcode=0x23, units=TENG)
 class Div(Elementwise):
-    """Divide a by b: dequantise, float64, one correct rounding; 0/0 gives the smallest value, x/0 saturates."""
+    """Divide a by b: dequantize, float64, one correct rounding; 0/0 gives the smallest value, x/0 saturates."""
 
     def operation(self, memory: Memory) -> None:
         self.through_reals(memory, np.divide)
@@ -148,7 +148,7 @@ class Div(Elementwise):
 
 @instruction(opcode=0x24, units=TENG)
 class Min(Elementwise):
-    """The smaller real value of a and b, requantised."""
+    """The smaller real value of a and b, requantized."""
 
     def operation(self, memory: Memory) -> None:
         self.through_reals(memory, np.minimum)
@@ -156,7 +156,7 @@ class Min(Elementwise):
 
 @instruction(opcode=0x25, units=TENG)
 class Max(Elementwise):
-    """The larger real value of a and b, requantised."""
+    """The larger real value of a and b, requantized."""
 
     def operation(self, memory: Memory) -> None:
         self.through_reals(memory, np.maximum)
@@ -262,7 +262,7 @@ class Requantize(Rows):
 
 @instruction(opcode=0x2A, units=TENG)
 class Rescale(Rows):
-    """Dequantise and quantise again: what a DequantizeLinear followed by a QuantizeLinear computes, to the bit."""
+    """Dequantize and quantize again: what a DequantizeLinear followed by a QuantizeLinear computes, to the bit."""
 
     params: int = ocm_address("parameter block: zero points src, -, dst; clamp; scales src, -, dst")
     src_type: DType = element_type("element type of the source", ACTIVATION_TYPES, default=DType.U8)

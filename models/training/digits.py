@@ -30,7 +30,7 @@ from .forward import FORWARD
 TRAINED = Path(__file__).resolve().parent.parent / "trained"
 SEED = 0
 HELD_OUT = 450  # of 1797 images
-CALIBRATION = 64  # of the training images, kept for quantisation
+CALIBRATION = 64  # of the training images, kept for quantization
 BATCH = 32
 WEIGHT_DECAY = 0.05
 SMOOTHING = 0.05  # of the labels

@@ -16,7 +16,7 @@ from ..digits import SWIN_DEPTHS, SWIN_HEAD_FEATURES, SWIN_WINDOW
 from ..zoo.swin import relative_position_index, shifted_window_mask
 
 Tensors = dict[str, Any]  # torch tensors by parameter name
-MOMENTUM = 0.1  # of what batch normalisation observes
+MOMENTUM = 0.1  # of what batch normalization observes
 
 
 def cnn(p: Tensors, images: Any, training: bool) -> Any:

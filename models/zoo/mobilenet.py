@@ -65,7 +65,7 @@ V3_BLOCKS = (
     V3Block(5, 960, 160, True, hard_swish, 1),
     V3Block(5, 960, 160, True, hard_swish, 1),
 )
-V3_EPS = 1e-3  # torchvision's, for every batch normalisation of V3
+V3_EPS = 1e-3  # torchvision's, for every batch normalization of V3
 
 
 @recipe("MobileNetV1: depthwise separable convolutions, ReLU6")
@@ -158,7 +158,7 @@ def _depthwise(
     *,
     eps: float = 1e-5,
 ) -> Value:
-    """One filter a channel, normalised and activated."""
+    """One filter a channel, normalized and activated."""
     channels = x.shape[1]
     return conv_bn(
         net,

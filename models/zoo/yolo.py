@@ -13,7 +13,7 @@ from ..recipe import recipe
 IMAGE = (1, 3, 640, 640)
 ANCHORS = 3  # of YOLOv5, at each place of each scale
 BOX_BINS = 16  # of YOLOv8, for each of a box's four sides
-EPS = 1e-3  # of every batch normalisation
+EPS = 1e-3  # of every batch normalization
 
 
 @recipe("YOLOv5s: CSP backbone, three raw heads of 3 x (5 + classes) channels", input_shape=IMAGE, input_name="images")
@@ -105,7 +105,7 @@ def cbs(
     padding: int | None = None,
     gain: float = SILU,
 ) -> Value:
-    """Convolution, batch normalisation, SiLU."""
+    """Convolution, batch normalization, SiLU."""
     names = (f"{name}.conv", f"{name}.bn")
     return conv_bn(
         net,

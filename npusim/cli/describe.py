@@ -36,7 +36,7 @@ def print_model(path: str, target: str | None) -> int:
     print(table(("", "tensor", "type", "shape", "scale", "zero point"), rows, "<<<<>>"))
     if model is None:
         print()
-        print("A vendor's program is for silicon and cannot be simulated: rebuild the model from its ONNX or quantised")
+        print("A vendor's program is for silicon and cannot be simulated: rebuild the model from its ONNX or quantized")
         print("ONNX with npusim build.")
     return 0
 

@@ -89,7 +89,7 @@ class Conv:
     passes_16_bit: int = integer("passes over the array per operand of 16 bits", most=16)
     partial_bytes_per_cycle: int = integer("partial accumulators streamed in, bytes/cycle", most=1 << 16)
     issue_cycles: int = integer("cycles from start to the first preload", least=0)
-    epilogue_cycles: int = integer("depth of bias, requantise and clamp, cycles", least=0)
+    epilogue_cycles: int = integer("depth of bias, requantize and clamp, cycles", least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,7 +61,7 @@ def load(
     source = import_onnx.import_model(model, input_shapes, constants)  # file to nodes, constants and types
     source = unpack(source)  # QLinear operators to DequantizeLinear, operator, QuantizeLinear
     source = fold(source)  # types everywhere; what depends on constants and shapes only becomes constant
-    source = recognise(source)  # normalisations spelled out in real operators become one
+    source = recognise(source)  # normalizations spelled out in real operators become one
     graph = lowering.lower(source, MOVES, INTEGER_RULES, express)  # real operators to integer operations
     graph = tidy.drop_unused(graph)  # what the search tried and did not need
     graph = tidy.share_equal(graph)  # one reshape where several operators asked for the same

@@ -145,11 +145,11 @@ _operation(
     },
 )
 
-# ----------------------------------------------------------------------------------------------------- normalisations
+# ----------------------------------------------------------------------------------------------------- normalizations
 
 _EPSILON = {"epsilon": "float32 added to the variance"}
-_operation("layer_norm", "Layer normalisation along the last axis: x, gain f32, offset f32.", 3, _EPSILON, CLAMP)
-_operation("rms_norm", "RMS normalisation along the last axis: x, gain f32.", 2, _EPSILON, CLAMP)
+_operation("layer_norm", "Layer normalization along the last axis: x, gain f32, offset f32.", 3, _EPSILON, CLAMP)
+_operation("rms_norm", "RMS normalization along the last axis: x, gain f32.", 2, _EPSILON, CLAMP)
 _operation("softmax", "Softmax along the last axis.", 1, {}, CLAMP)
 
 # ------------------------------------------------------------------------------------------------------ data movement

@@ -1,4 +1,4 @@
-"""Normalisations that exporters write as several real operators become one again.
+"""Normalizations that exporters write as several real operators become one again.
 
 Looks at real values only, between a DequantizeLinear and a QuantizeLinear: where a quantizer has put integers between
 the operators, each of them is its own rounding and stays. Functions of one variable such as GELU need no recognition;
@@ -21,11 +21,11 @@ from .source import SourceGraph, SourceNode, constant_type
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A spelled-out normalisation.
+    """A spelled-out normalization.
 
     Attributes:
         op: the operator that does the same.
-        value: what is normalised.
+        value: what is normalized.
         axis: over this axis and those behind it.
         epsilon: added to the variance.
         gain: name of the constant factor, or "".
@@ -43,7 +43,7 @@ class Found:
 
 
 def recognise(graph: SourceGraph) -> SourceGraph:
-    """``graph`` with its spelled-out normalisations as one node each."""
+    """``graph`` with its spelled-out normalizations as one node each."""
     search = _Search(graph)
     by_last: dict[str, Found] = {}
     for node in graph.nodes:
@@ -81,7 +81,7 @@ def _fused(found: Found, graph: SourceGraph, constants: dict[str, Array]) -> Sou
 
 
 class _Search:
-    """Looks backwards from a division for the rest of a normalisation."""
+    """Looks backwards from a division for the rest of a normalization."""
 
     def __init__(self, graph: SourceGraph) -> None:
         self.graph = graph
@@ -91,7 +91,7 @@ class _Search:
                 self.readers.setdefault(name, []).append(node)
 
     def normalization(self, node: SourceNode) -> Found | None:
-        """The normalisation whose division is ``node``."""
+        """The normalization whose division is ``node``."""
         parts = self._quotient(node)
         if parts is None:
             return None

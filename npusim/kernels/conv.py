@@ -1,4 +1,4 @@
-"""Convolutions of quantised images: dense and grouped.
+"""Convolutions of quantized images: dense and grouped.
 
 Called by the executor and by users. The jitted loops are in ``compiled``.
 """
@@ -53,7 +53,7 @@ def conv(
     low: int | None = None,
     high: int | None = None,
 ) -> None:
-    """Convolve one image and requantise, exactly.
+    """Convolve one image and requantize, exactly.
 
     Args:
         src: [h, w, c] of 8 or 16 bits.
@@ -102,7 +102,7 @@ def conv_transpose(
     low: int | None = None,
     high: int | None = None,
 ) -> None:
-    """Transposed convolution: each source pixel adds its kernel, scaled, to the destination; then requantise.
+    """Transposed convolution: each source pixel adds its kernel, scaled, to the destination; then requantize.
 
     Source pixel (y, x) and kernel position (i, j) meet destination pixel (y * stride + i * dilation - pad above,
     x * stride + j * dilation - pad left); what falls outside is dropped. Arguments and errors are those of ``conv``.

@@ -1,4 +1,4 @@
-"""Depthwise convolution of quantised images: every channel with its own kernel.
+"""Depthwise convolution of quantized images: every channel with its own kernel.
 
 Called by the executor and by users. The jitted loops are in ``compiled``.
 """
@@ -36,7 +36,7 @@ def depthwise(
     low: int | None = None,
     high: int | None = None,
 ) -> None:
-    """Convolve each channel of one image with its own kernel and requantise, exactly.
+    """Convolve each channel of one image with its own kernel and requantize, exactly.
 
     Args:
         src: [h, w, c] of 8 or 16 bits.

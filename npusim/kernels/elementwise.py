@@ -1,4 +1,4 @@
-"""Arithmetic on two quantised tensors.
+"""Arithmetic on two quantized tensors.
 
 Called by the executor and by users. The jitted loops are in ``compiled``.
 """
@@ -66,7 +66,7 @@ def elementwise(
     low: int | None = None,
     high: int | None = None,
 ) -> None:
-    """``dst = operation(a, b)`` of quantised tensors.
+    """``dst = operation(a, b)`` of quantized tensors.
 
     Args:
         operation: ``add``, ``mul``, ``sub``, ``div``, ``min`` or ``max``.

@@ -1,4 +1,4 @@
-"""Any function of one quantised variable, as a table.
+"""Any function of one quantized variable, as a table.
 
 Called by the executor and by users. The jitted loops are in ``compiled``.
 """

@@ -1,4 +1,4 @@
-"""Batched matrix products of quantised tensors.
+"""Batched matrix products of quantized tensors.
 
 Called by the executor and by users. The jitted loops are in ``compiled``.
 """

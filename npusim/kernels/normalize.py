@@ -1,4 +1,4 @@
-"""Layer norm, RMS norm and softmax of quantised rows.
+"""Layer norm, RMS norm and softmax of quantized rows.
 
 Called by the executor and by users. The jitted loops are in ``compiled``.
 """
@@ -34,7 +34,7 @@ def layer_norm(
     low: int | None = None,
     high: int | None = None,
 ) -> None:
-    """Normalise every row to mean 0 and variance 1, then ``* gain + offset``; see ``isa.law.normalize``.
+    """Normalize every row to mean 0 and variance 1, then ``* gain + offset``; see ``isa.law.normalize``.
 
     Args:
         src: [rows, n] of 8 or 16 bits, n < 16,384; rows of any stride.

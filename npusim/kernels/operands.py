@@ -64,7 +64,7 @@ def multiplier_array(multiplier: Any, channels: int, raw: bool) -> Array:
         return multiplier
     if multiplier is None:
         if not raw:
-            raise ValueError("a requantised destination needs a multiplier")
+            raise ValueError("a requantized destination needs a multiplier")
         return _UNIT
     return np.array([multiplier], np.float32)
 
@@ -133,7 +133,7 @@ def workspace(size: int) -> Array:
 
 def finish(acc: Array, dst: Array, bias: Array, multiplier: Array, partial: Array | None,
            zero: int, low: int, high: int, wide: bool) -> None:  # fmt: skip
-    """The numpy tier's epilogue: add bias and partial sums to int64 ``acc``, wrap, requantise, store."""
+    """The numpy tier's epilogue: add bias and partial sums to int64 ``acc``, wrap, requantize, store."""
     if bias.size:
         acc = acc + bias
     if partial is not None:

@@ -1,4 +1,4 @@
-"""Pooling of quantised images, over windows and over whole images.
+"""Pooling of quantized images, over windows and over whole images.
 
 Called by the executor and by users. The jitted loops are in ``compiled``.
 """

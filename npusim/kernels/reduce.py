@@ -31,7 +31,7 @@ def reduce(
     low: int | None = None,
     high: int | None = None,
 ) -> None:
-    """Reduce the middle axis of the dequantised values in float64, in ascending order; round correctly once.
+    """Reduce the middle axis of the dequantized values in float64, in ascending order; round correctly once.
 
     Args:
         operation: ``sum``, ``mean``, ``max`` or ``min``.

@@ -1,4 +1,4 @@
-"""Changes of scale or type: requantise, rescale, quantise, dequantise.
+"""Changes of scale or type: requantize, rescale, quantize, dequantize.
 
 Called by the executor and by users. The jitted loops are in ``compiled``.
 """

@@ -43,7 +43,7 @@ from isa.instructions import (
     Sub,
     parameters,
 )
-from isa.instructions.matrix import K_BLOCK, OC_BLOCK, Epilogue
+from isa.instructions.matrix import Epilogue
 from isa.instructions.parameters import Parameters
 from isa.memory import Memory
 from npusim import kernels
@@ -107,10 +107,6 @@ def _depthwise(i: DepthwiseConv, memory: Memory) -> None:
 @executes(Matmul)
 def _matmul(i: Matmul, memory: Memory) -> None:
     a, b, dst = memory.view(i.a_region()), memory.view(i.b_region()), memory.view(i.writes()[0])
-    if i.b_layout == MatrixLayout.BLOCKED:
-        blocks = (-(-i.n // OC_BLOCK), -(-i.k // K_BLOCK), OC_BLOCK, K_BLOCK)
-        inner = tuple(int(np.prod(blocks[d + 1 :])) * b.itemsize for d in range(4))
-        b = np.lib.stride_tricks.as_strided(b, (*b.shape[:2], *blocks), (*b.strides[:2], *inner), writeable=False)
     shared = _epilogue(i, memory, dst.shape)
     a_zero, b_zero = shared.pop("src_zero"), shared.pop("weight_zero")
     layout = str(MatrixLayout(i.b_layout))

@@ -77,7 +77,7 @@ class Arena:
         return np.float32(wanted * self.rng.uniform(0.5, 2))
 
     def scale(self) -> np.float32:
-        """A quantisation scale around 2**-10 to 2."""
+        """A quantization scale around 2**-10 to 2."""
         return self.near(2.0 ** self.rng.uniform(-10, 1))
 
     def multiplier(self, typical: float, dtype: DType) -> np.float32:

@@ -53,7 +53,7 @@ def recipe_of(cls: type[Instruction]) -> Recipe:
 
 
 def _real_block(arena: Arena, src: DType, dst: DType, other: DType | None = None, combine: Any = max) -> int:
-    """A parameter block of zero points, a clamp and scales: what dequantise - compute - quantise needs.
+    """A parameter block of zero points, a clamp and scales: what dequantize - compute - quantize needs.
 
     ``combine`` says how large the real result of two large reals is, so that the destination's scale fits.
     """
@@ -437,11 +437,11 @@ def _resize(arena: Arena, cls: Any) -> tuple[Any, Memory]:
     return made, arena.memory()
 
 
-# ------------------------------------------------------------------------------------------------------- normalisation
+# ------------------------------------------------------------------------------------------------------- normalization
 
 
 def _normalized(arena: Arena, src: DType, dst: DType) -> dict[str, Any]:
-    """Rows of a normalisation, which calls their length so."""
+    """Rows of a normalization, which calls their length so."""
     rows = _rows(arena, src, dst, (1, 2, 3, 16, 31, 96, 200), may_alias=True)
     rows["length"] = rows.pop("count")
     return {**rows, "src_type": src, "dst_type": dst}

@@ -123,14 +123,14 @@ def _row_cycles(i: Any, row_passes: int, hardware: Hardware) -> Any:
 
 @cycles_of(LayerNorm)
 def layer_norm_cycles(i: Any, hardware: Hardware) -> Any:
-    """Gain and offset, then moments and normalise for every row (microarchitecture 4)."""
+    """Gain and offset, then moments and normalize for every row (microarchitecture 4)."""
     gain_and_offset = ceil_div(8 * i.length, hardware.teng.bytes_per_cycle)
     return _duration(gain_and_offset + _row_cycles(i, 2, hardware), hardware)
 
 
 @cycles_of(RmsNorm)
 def rms_norm_cycles(i: Any, hardware: Hardware) -> Any:
-    """Gain, then sum of squares and normalise for every row (microarchitecture 4)."""
+    """Gain, then sum of squares and normalize for every row (microarchitecture 4)."""
     return _duration(_table(i.gain(), hardware) + _row_cycles(i, 2, hardware), hardware)
 
 

@@ -387,10 +387,10 @@ def resize_between_pixels():
     return make.build(make.op("resize", x, shape=(1, 16, 20, 11), quantization=OTHER, mode="linear", **tables))
 
 
-# ------------------------------------------------------------------------------------------------------- normalisations
+# ------------------------------------------------------------------------------------------------------- normalizations
 
 
-def normalised(op, shape=(1, 20, 48), **attributes):
+def normalized(op, shape=(1, 20, 48), **attributes):
     make, x = plain(shape)
     arrays = [make.constant(make.random.normal(size=48).astype(np.float32)) for _ in range(attributes.pop("arrays", 0))]
     return make.build(make.op(op, x, *arrays, shape=shape, quantization=Quantization(
@@ -399,19 +399,19 @@ def normalised(op, shape=(1, 20, 48), **attributes):
 
 @case("layer_norm")
 def layer_norm_of_tokens():
-    return normalised("layer_norm", arrays=2, epsilon=1e-5)
+    return normalized("layer_norm", arrays=2, epsilon=1e-5)
 
 
 @case("rms_norm")
 def rms_norm_of_tokens():
-    return normalised("rms_norm", arrays=1, epsilon=1e-5)
+    return normalized("rms_norm", arrays=1, epsilon=1e-5)
 
 
 @case("softmax")
 def softmax_of_rows():
-    return normalised("softmax", (3, 10, 48))
+    return normalized("softmax", (3, 10, 48))
 
 
 @case("softmax")
 def softmax_of_one_row():
-    return normalised("softmax", (48,))
+    return normalized("softmax", (48,))

@@ -1,4 +1,4 @@
-"""Softmax, normalisations, pools, reductions and linear resizing."""
+"""Softmax, normalizations, pools, reductions and linear resizing."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_softmax_of_16_bits():
     close(m, "softmax", share=0.01)
 
 
-# ----------------------------------------------------------------------------------------------------- normalisations
+# ----------------------------------------------------------------------------------------------------- normalizations
 
 
 def gains(m: Builder, *shape: int) -> list[str]:

@@ -63,7 +63,7 @@ def model(request) -> onnx.ModelProto:
 
 
 @pytest.mark.slow
-def test_a_model_of_the_zoo_needs_no_cpu_and_misses_at_most_in_normalisations(model):
+def test_a_model_of_the_zoo_needs_no_cpu_and_misses_at_most_in_normalizations(model):
     """Every operation is fed with onnxruntime's own integers, so that no difference grows."""
     loaded = graph.require_integer(graph.load(model))
     feeds = random_feeds(model)

@@ -136,7 +136,7 @@ def test_gain_that_is_not_finite(cls, value):
 
 @pytest.mark.parametrize("cls", [I.LayerNorm, I.RmsNorm])
 @pytest.mark.parametrize("index", [5, 6])
-def test_normalisation_without_scale_or_epsilon(cls, index):
+def test_normalization_without_scale_or_epsilon(cls, index):
     made, memory = first_case(cls)
     head_view(made, memory, "<f4")[index] = 0
     with pytest.raises(AccessError, match="source scale and epsilon must be positive"):

@@ -1,4 +1,4 @@
-"""Elementwise, pooling, reducing and normalising instructions mean what onnxruntime or the real expression says.
+"""Elementwise, pooling, reducing and normalizing instructions mean what onnxruntime or the real expression says.
 
 Where onnxruntime has an integer kernel the results are equal. Elsewhere the oracle is the real expression, rounded
 once; the misses allowed are counted and stated.
@@ -456,7 +456,7 @@ def test_linear_resize_is_the_real_interpolation(board, ort, rule, sizes):
     assert np.array_equal(got, through_quantize_linear(ort, exact, ys, 120, U8))
 
 
-# --------------------------------------------------------------------------------------------------- normalisation
+# --------------------------------------------------------------------------------------------------- normalization
 
 
 def normalization(board, cls, q, params, dst, **more):

@@ -255,7 +255,7 @@ def test_max_pool():
 
 
 def _rounded(real: Any, scale: Any, zero: int, dtype: Any) -> Any:
-    """Float64 values quantised with one correct rounding of the quotient."""
+    """Float64 values quantized with one correct rounding of the quotient."""
     info = np.iinfo(dtype)
     return np.clip(np.rint(real / np.float64(scale)), info.min - zero, info.max - zero) + zero
 

@@ -81,7 +81,7 @@ def test_weights_of_a_layer_do_not_depend_on_its_neighbours():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_large", "yolov8n"])
-def test_folding_batch_normalisation_changes_nothing_but_rounding(name):
+def test_folding_batch_normalization_changes_nothing_but_rounding(name):
     folded, kept = (models.build(name, fold_bn=fold, input_shape=SMALL[name]) for fold in (True, False))
     assert "BatchNormalization" not in operators(folded)
     assert "BatchNormalization" in operators(kept)

@@ -25,7 +25,7 @@ def test_a_file_holds_what_build_returns(tmp_path, capsys):
     assert "4 nodes" in capsys.readouterr().out
 
 
-def test_quantised_file_with_another_input_shape(tmp_path):
+def test_quantized_file_with_another_input_shape(tmp_path):
     path = tmp_path / "stack.onnx"
     words = ["conv_stack", "channels=4", "layers=1", "--input_shape", "2x4x6x6", "--quantize", "u8s8", "-o", str(path)]
     assert main(words) == 0
@@ -46,7 +46,7 @@ def test_quantised_file_with_another_input_shape(tmp_path):
         (["resnet18", "seed=3"], "'seed' is an option: write --seed"),
         (["resnet18", "classes"], "'classes' is no parameter: write key=value"),
         (["swin_t", "style=torch"], "must be one of torchvision, timm, transformers"),
-        (["resnet18", "--quantize", "u8s9"], "no quantised format is called 'u8s9'; did you mean 'u8s8'?"),
+        (["resnet18", "--quantize", "u8s9"], "no quantized format is called 'u8s9'; did you mean 'u8s8'?"),
         (["resnet18", "--opset", "9"], "resnet18: parameter 'opset' is 9, but recipes write opset 11 to 24"),
         (["resnet18", "--seed", "-1"], "must not be negative"),
         (["resnet18", "--input_shape", "3,224,224"], "must be 4 positive numbers like (1, 3, 224, 224)"),

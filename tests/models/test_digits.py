@@ -40,7 +40,7 @@ def test_file_reaches_the_accuracy_it_claims(trained):
     assert round((predicted(model) == DATA["test_labels"]).mean(), 4) == RECORD["models"][name]["accuracy"]
 
 
-def test_quantised_by_onnxruntime_it_still_knows_the_digits(trained):
+def test_quantized_by_onnxruntime_it_still_knows_the_digits(trained):
     name, model = trained
     calibration = [normalized(image[None]) for image in DATA["calibration_images"]]
     accuracy = (predicted(quantize(model, calibration=calibration)) == DATA["test_labels"]).mean()

@@ -38,7 +38,7 @@ PUBLISHED = {
     # Howard et al. 2017, table 4: 569 M multiply-adds, 4.2 M parameters; Keras MobileNet: 4,231,976 trainable.
     "mobilenet_v1": Published(4_231_976, 0.569e9, 0.0005e9, "MobileNets paper; keras.applications.MobileNet"),
     # Ultralytics prints GFLOPs with two operations a multiply-accumulate; the last 1 to 2 % are what its profiler adds
-    # for normalisation, activation and box decoding. YOLOv8 has 16 more numbers, the fixed weights of that decoding.
+    # for normalization, activation and box decoding. YOLOv8 has 16 more numbers, the fixed weights of that decoding.
     "yolov5s": Published(7_235_389, 16.5e9 / 2, 0.05e9, "Ultralytics YOLOv5 6.x summary: 7235389 parameters"),
     "yolov8n": Published(3_157_184, 8.7e9 / 2, 0.05e9, "Ultralytics YOLOv8 summary: 3157184 gradients"),
     "yolov8s": Published(11_166_544, 28.6e9 / 2, 0.05e9, "Ultralytics YOLOv8 summary: 11166544 gradients"),

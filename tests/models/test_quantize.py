@@ -1,4 +1,4 @@
-"""The quantised files: types as promised, run by onnxruntime, close to the float model, the same every time."""
+"""The quantized files: types as promised, run by onnxruntime, close to the float model, the same every time."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def resnet():
 
 
 @pytest.fixture(scope="module")
-def quantised_resnet(resnet):
+def quantized_resnet(resnet):
     return {format_: quantize(resnet, format_) for format_ in FORMATS}
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_a_quantised_network_computes_nearly_the_same(format_, resnet, quantised_resnet):
-    quantised = quantised_resnet[format_]
-    onnx.checker.check_model(quantised)
-    (wanted,), (found,) = outputs(resnet, 200), outputs(quantised, 200)
+def test_a_quantized_network_computes_nearly_the_same(format_, resnet, quantized_resnet):
+    quantized = quantized_resnet[format_]
+    onnx.checker.check_model(quantized)
+    (wanted,), (found,) = outputs(resnet, 200), outputs(quantized, 200)
     assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.98
-    kinds = Counter(node.op_type for node in quantised.graph.node)
+    kinds = Counter(node.op_type for node in quantized.graph.node)
     assert (kinds["QLinearConv"] == 20) == (format_ == "u8s8-qoperator")
 
 
-def test_activations_are_u8_and_weights_s8_by_channel(quantised_resnet):
-    model = quantised_resnet["u8s8"]
+def test_activations_are_u8_and_weights_s8_by_channel(quantized_resnet):
+    model = quantized_resnet["u8s8"]
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     producers = {node.output[0]: node for node in model.graph.node}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
@@ -67,9 +67,9 @@ def test_probabilities_have_the_scale_that_onnxruntime_computes_exactly():
     model = quantize(float_model)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     made = {node.output[0] for node in model.graph.node if node.op_type == "Softmax"}
-    quantisers = [node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] in made]
-    assert len(quantisers) == 2
-    assert {float(numpy_helper.to_array(tensors[node.input[1]])) for node in quantisers} == {1 / 256}
+    quantizers = [node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] in made]
+    assert len(quantizers) == 2
+    assert {float(numpy_helper.to_array(tensors[node.input[1]])) for node in quantizers} == {1 / 256}
 
 
 def test_equal_arguments_give_equal_bytes():
@@ -79,14 +79,14 @@ def test_equal_arguments_give_equal_bytes():
     assert first != other
 
 
-def test_quantising_leaves_the_float_model_alone():
+def test_quantizing_leaves_the_float_model_alone():
     model = models.build("conv_stack", channels=4, layers=1, size=4)
     before = model.SerializeToString(deterministic=True)
     quantize(model)
     assert model.SerializeToString(deterministic=True) == before
 
 
-def test_calibration_images_are_normalised_and_smooth():
+def test_calibration_images_are_normalized_and_smooth():
     first, second = images((1, 3, 128, 128), seed=0, count=2)
     assert abs(first.mean()) < 1e-4
     assert abs(first.std() - 1) < 1e-4
@@ -103,7 +103,7 @@ HEAVY = ("vgg16", "vit_b16", "swin_s", "deit_s", "yolov8s", "yolov5s", "resnet50
 @pytest.mark.slow
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("name", [recipe.name for recipe in models.recipes() if recipe.name not in HEAVY])
-def test_every_family_survives_onnxruntimes_quantiser(name, format_):
+def test_every_family_survives_onnxruntimes_quantizer(name, format_):
     model = models.build(name)
     for wanted, found in zip(outputs(model, 200), outputs(quantize(model, format_), 200), strict=True):
         assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.9

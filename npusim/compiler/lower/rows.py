@@ -1,4 +1,4 @@
-"""Normalisation and softmax along the last axis: every token is a row."""
+"""Normalization and softmax along the last axis: every token is a row."""
 
 from __future__ import annotations
 

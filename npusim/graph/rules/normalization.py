@@ -1,4 +1,4 @@
-"""Rules of softmax and of the normalisations of a row."""
+"""Rules of softmax and of the normalizations of a row."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _norm(lowering: Lowering, node: SourceNode, target: Target, op: str, default
 
 @lowers("LayerNormalization", attributes="axis epsilon stash_type", needs=(quantized_input, constant_gain, one_output))
 def layer_norm(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
-    """Layer normalisation over the axes from ``axis`` on."""
+    """Layer normalization over the axes from ``axis`` on."""
     return _norm(lowering, node, target, "layer_norm", 1e-5)
 
 
@@ -115,5 +115,5 @@ def layer_norm(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
     attributes="axis epsilon stash_type", needs=(quantized_input, constant_gain, one_output),
 )  # fmt: skip
 def rms_norm(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
-    """RMS normalisation over the axes from ``axis`` on."""
+    """RMS normalization over the axes from ``axis`` on."""
     return _norm(lowering, node, target, "rms_norm", 1e-5)

@@ -1,6 +1,6 @@
-"""From a tile's accumulators to destinations other than requantised bytes, and to sums with earlier accumulators.
+"""From a tile's accumulators to destinations other than requantized bytes, and to sums with earlier accumulators.
 
-Called by the matrix drivers. The tile itself requantises the common case.
+Called by the matrix drivers. The tile itself requantizes the common case.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Depthwise convolution with ``vpdpbusd``: kernel rows are interleaved by four, so that a step is a kernel column.
 
-Called by ``npusim.kernels.depthwise`` on the VNNI tier for requantised bytes without weight zero points. Source rows
+Called by ``npusim.kernels.depthwise`` on the VNNI tier for requantized bytes without weight zero points. Source rows
 are copied once into a padded ring; for each output row they are interleaved to ``[x][64 channels][4 rows]``.
 """
 

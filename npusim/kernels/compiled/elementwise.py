@@ -158,7 +158,7 @@ def bytes_by_bytes(a, b, dst, operation, signs, constants):
     types.UniTuple(types.float32, 3),
 ))  # fmt: skip
 def through_reals(a, b, dst, operation, integers, scales):
-    """Dequantise, compute in float64, quantise, for any types.
+    """Dequantize, compute in float64, quantize, for any types.
 
     ``integers``: kinds of a and b, item bytes of the destination, zero points of a, b and dst, clamp limits.
     """

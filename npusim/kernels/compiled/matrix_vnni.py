@@ -41,7 +41,7 @@ from .tile import COLUMNS, MAX_ROWS, multiply_su, multiply_us, tile_height
 from .workspace import COLUMN, COLUMN_BYTES, DST, PARTIAL, SCRATCH, SUMS
 
 BYTES = 0
-"""Destination mode that the tile itself requantises; see ``deliver`` for the others."""
+"""Destination mode that the tile itself requantizes; see ``deliver`` for the others."""
 
 
 @njit

@@ -121,7 +121,7 @@ def _add_pixel(totals, source):
     BYTE_IMAGE, BYTE_IMAGE_OUT, types.int64, types.int64, types.float32, types.UniTuple(types.int64, 4), WORKSPACE,
 ))  # fmt: skip
 def global_average(src, dst, kind, item, multiplier, integers, workspace):
-    """Sum of each channel over the image, requantised; ``integers``: zero points of src and dst, clamp limits."""
+    """Sum of each channel over the image, requantized; ``integers``: zero points of src and dst, clamp limits."""
     src_zero, zero, low, high = integers
     height, width = src.shape[0], src.shape[1]
     channels = dst.shape[2] // item

@@ -1,4 +1,4 @@
-"""Changes of scale or type over rows: requantise, rescale, quantise, dequantise.
+"""Changes of scale or type over rows: requantize, rescale, quantize, dequantize.
 
 Called by ``npusim.kernels.rescale``, operands checked. A byte has 256 values: its results come from a table made on
 the spot. Accumulators take vector code, everything else plain loops over the law.
@@ -71,7 +71,7 @@ def _words_row(typingctx, dst, src, count, multipliers, step, low, high, zero):
 
 @kernel(types.void(BYTE_ROWS, BYTE_ROWS_OUT, FLOATS, types.int64, types.int64, types.int64))
 def words_to_bytes(src, dst, multiplier, zero, low, high):
-    """Requantise int32 (a byte view, [rows, 4 count]) without a zero point to bytes."""
+    """Requantize int32 (a byte view, [rows, 4 count]) without a zero point to bytes."""
     rows, count = dst.shape
     step = 0 if multiplier.size == 1 else 4
     src_pitch, dst_pitch = src.strides[0], dst.strides[0]
@@ -88,7 +88,7 @@ def words_to_bytes(src, dst, multiplier, zero, low, high):
     types.int64, WORKSPACE,
 ))  # fmt: skip
 def bytes_to_bytes(src, dst, signed, src_zero, factor, scale, zero, low, high, workspace):
-    """Requantise bytes by ``factor`` where ``scale`` is 0, else dequantise by ``factor`` and quantise by ``scale``."""
+    """Requantize bytes by ``factor`` where ``scale`` is 0, else dequantize by ``factor`` and quantize by ``scale``."""
     rows, count = src.shape
     table = bytes_at(workspace.ctypes.data, 256)
     for i in range(256):
@@ -119,7 +119,7 @@ def _saturate(value, low, high):
     BYTE_ROWS, BYTE_ROWS_OUT, types.UniTuple(types.int64, 6), FLOATS, types.float32, types.boolean,
 ))  # fmt: skip
 def any_to_any(src, dst, integers, factors, scale, is_rescale):
-    """Requantise or rescale between any integer types.
+    """Requantize or rescale between any integer types.
 
     ``integers``: kind of the source, item bytes of the destination, zero points of both, clamp limits. 32- and 64-bit
     destinations saturate ``q - zero`` without a multiply.
@@ -141,7 +141,7 @@ def any_to_any(src, dst, integers, factors, scale, is_rescale):
 
 @kernel(types.void(BYTE_ROWS, BYTE_ROWS_OUT, types.int64, types.float32, types.int64, types.int64, types.int64))
 def floats_to_any(src, dst, item, scale, zero, low, high):
-    """Quantise float32 (a byte view)."""
+    """Quantize float32 (a byte view)."""
     for r in range(dst.shape[0]):
         there, count = dst.ctypes.data + r * dst.strides[0], dst.shape[1] // item
         values = floats_at(src.ctypes.data + r * src.strides[0], count)
@@ -151,7 +151,7 @@ def floats_to_any(src, dst, item, scale, zero, low, high):
 
 @kernel(types.void(BYTE_ROWS, BYTE_ROWS_OUT, types.int64, types.float32, types.int64))
 def any_to_floats(src, dst, kind, scale, zero):
-    """Dequantise to float32 (a byte view)."""
+    """Dequantize to float32 (a byte view)."""
     item = item_bytes(kind)
     for r in range(dst.shape[0]):
         here, count = src.ctypes.data + r * src.strides[0], dst.shape[1] // 4

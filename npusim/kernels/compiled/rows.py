@@ -1,4 +1,4 @@
-"""Vector code for rows of bytes: moments, normalisation, and the steps of softmax.
+"""Vector code for rows of bytes: moments, normalization, and the steps of softmax.
 
 Called by the kernels of ``normalize``. All of it is LLVM vector IR that any target lowers, except the exponential
 lookup, which needs the byte permutes of AVX512-VBMI. Bytes are read as ``u ^ flip``.

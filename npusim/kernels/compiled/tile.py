@@ -1,4 +1,4 @@
-"""The matrix micro-kernel: a register tile of up to fourteen rows by thirty-two columns, requantise included.
+"""The matrix micro-kernel: a register tile of up to fourteen rows by thirty-two columns, requantize included.
 
 Called by the matmul and convolution drivers. Packing and loops over tiles live there.
 """
@@ -184,7 +184,7 @@ def _store_rows(builder: Any, accs: list[Any], tall: int, scales: list[Any], rou
 #   scale               float32[32 blocks] multipliers
 #   dst, count          int64[rows] addresses of destination rows, and the columns to store in them
 #   low, high, zero     clamp limits less the zero point, as float32; zero point
-#   raw                 where not 0: store int32[blocks][rows][32] there instead and requantise nothing
+#   raw                 where not 0: store int32[blocks][rows][32] there instead and requantize nothing
 
 
 @njit

@@ -4,7 +4,7 @@ Imported by the drivers, and by the public kernels to size the workspace. Import
 """
 
 SCRATCH = 0
-"""int64[14][32]: accumulators on their way to another destination than requantised bytes."""
+"""int64[14][32]: accumulators on their way to another destination than requantized bytes."""
 DST = SCRATCH + 14 * 32 * 8
 """int64[16]: addresses of the tile's destination rows."""
 PARTIAL = DST + 16 * 8
