@@ -35,7 +35,6 @@ class Buffer:
     size: int
     pinned: bool = True
     used: int = 0
-    valid: bool = True
 
 
 @dataclass(slots=True)
@@ -82,10 +81,6 @@ class Arena:
             if not victims:
                 raise OutOfRoomError(f"no {size} bytes left of {self.size}")
             self.buffers.remove(min(victims, key=lambda b: b.used))
-
-    def drop(self, key: Hashable) -> None:
-        """Forget a buffer."""
-        self.buffers = [b for b in self.buffers if b.key != key]
 
     def release(self) -> None:
         """The step is over: nothing is pinned."""

@@ -6,6 +6,7 @@ Executed one after the other the plan is correct by construction; ``schedule`` l
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,8 +133,6 @@ class Plan:
 
     def constant(self, data: bytes) -> str:
         """The storage of a constant's bytes; equal bytes share one."""
-        import hashlib
-
         name = "c" + hashlib.sha256(data).hexdigest()[:24]
         if name not in self.storages:
             array = np.frombuffer(data, np.uint8)
@@ -293,9 +292,7 @@ class Core:
 
     def temporary(self, size: int) -> int:
         """Room for bytes that live until the step ends."""
-        self.arena.drop("temporary")
-        buffer = self.arena.take(object(), size)
-        return buffer.address
+        return self.arena.take(object(), size).address
 
     def release(self) -> None:
         """The step is over."""
