@@ -486,3 +486,18 @@ def test_two_kernels_for_one_instruction_are_one_too_many(monkeypatch):
     monkeypatch.setitem(HANDLERS, Copy, print)
     with pytest.raises(AssertionError, match="copy is executed twice"):
         executes(Copy)(print)
+
+
+@pytest.mark.parametrize("core", [0, 1, 2])
+def test_bank_conflicts_happen_on_the_core_the_program_runs_on(core):
+    # The fill streams into bank 0 for longer than the load takes to write there: every group meets it.
+    program = assemble(
+        """
+        .segment x input 512
+        cv fill dst=0x1000 run=4096
+        sdma load ocm=0 segment=x run=512
+        """
+    )
+    trace = simulate(SMALL, Job(program=program, cores=[core]), mode=Mode.TIME).trace
+    groups = 512 // (SMALL.dram.burst_bytes * SMALL.dram.group_bursts)
+    assert trace.select(core=core, unit=Unit.SDMA).conflict_cycles[0] == groups * SMALL.ocm.conflict_cycles
