@@ -9,6 +9,9 @@ from pathlib import Path
 
 from isa.container import MAGIC, save
 from isa.disassembler import disassemble
+from isa.program import Program
+from isa.verify import Report
+from npusim.cli.files import write_bytes, write_json
 from npusim.cli.programs import PROGRAM_SUFFIX, read_program
 from npusim.cli.text import count
 
@@ -45,7 +48,7 @@ def _asm(arguments: argparse.Namespace) -> int:
 def _disasm(arguments: argparse.Namespace) -> int:
     text = disassemble(read_program(arguments.program), data=not arguments.no_data)
     if arguments.output:
-        Path(arguments.output).write_text(text, encoding="utf-8")
+        write_bytes(arguments.output, text.encode())
     else:
         sys.stdout.write(text)
     return 0
@@ -75,18 +78,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 1 if report.violations else 0
 
 
-def _stamp(arguments: argparse.Namespace, stamped: object) -> None:
-    from isa.program import Program
-
+def _stamp(arguments: argparse.Namespace, stamped: Program) -> None:
     path = Path(arguments.program)
-    if not arguments.no_stamp and isinstance(stamped, Program) and path.read_bytes().startswith(MAGIC):
+    if not arguments.no_stamp and path.read_bytes().startswith(MAGIC):
         save(stamped, path)
         print(f"{path}: stamped")
 
 
-def _write_json(target: str, program: str, hardware: str, report: object) -> None:
-    from npusim.cli.files import write_json
-
-    violations = getattr(report, "violations", ())
-    rows = [{"kind": str(v.kind), "message": v.message} for v in violations]
+def _write_json(target: str, program: str, hardware: str, report: Report) -> None:
+    rows = [{"kind": str(v.kind), "message": v.message} for v in report.violations]
     write_json(target, {"program": program, "hardware": hardware, "verified": not rows, "violations": rows})

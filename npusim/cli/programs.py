@@ -68,12 +68,6 @@ def read_model(path: str) -> Axmodel:
     return _model(path, Path(path).read_bytes())
 
 
-def is_model(path: str) -> bool:
-    """Whether a file is an ``.axmodel``, by its name or its content."""
-    data = Path(path).read_bytes()
-    return not _is_program(path, data) and _is_model(path, data)
-
-
 def _is_program(path: str, data: bytes) -> bool:
     return data.startswith(MAGIC[:-1]) or Path(path).suffix in (SOURCE_SUFFIX, PROGRAM_SUFFIX)
 

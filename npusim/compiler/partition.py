@@ -25,8 +25,6 @@ MAX_TILES = 4
 """Tiles of a unit's rows, so that the work before and after overlaps."""
 TILE_STEPS = 128
 """Pixels below which a tile is not worth cutting: the array's fill would show."""
-RESULT_SHARE = 4
-"""A core's share of a result stands in OCM as one buffer if it takes at most this part of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,6 @@ from .source import ELEMENT_TYPES, SourceGraph, SourceNode, ValueType, numpy_typ
 
 OLDEST_OPSET = 10
 """The first operator set with QuantizeLinear, ConvInteger and their like."""
-KNOWN_DOMAINS = ("", "com.microsoft")
 DEFAULT_DOMAIN_NAMES = ("", "ai.onnx")
 
 Shapes = Mapping[str, Sequence[int]]

@@ -21,8 +21,6 @@ from .refusal import ENTRIES, Refusal, check
 from .source import SourceGraph, SourceNode
 from .target import Target, whole_range
 
-INTEGER_DTYPES = ("s8", "u8", "s16", "u16", "s32", "s64", "u32", "u64", "bool")
-
 
 class Lowering:
     """The integer graph of one model while it grows.

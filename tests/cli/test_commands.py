@@ -35,7 +35,9 @@ def test_asm_writes_a_program_that_disasm_prints(capsys, tmp_path):
     code, text, _ = npusim(capsys, "disasm", target)
     assert code == 0
     again = tmp_path / "again.npuasm"
-    again.write_text(text)
+    npusim(capsys, "disasm", target, "-o", again)
+    assert again.read_text() == text
+    assert not list(tmp_path.glob(".*"))  # no temporary file is left
     npusim(capsys, "asm", again)
     assert load_program(tmp_path / "again.npuprog").fingerprint() == load_program(target).fingerprint()
 
