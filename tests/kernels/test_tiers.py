@@ -52,6 +52,17 @@ def test_a_generic_cpu_takes_the_portable_tier():
     assert result.stdout.strip() == "portable", result.stderr
 
 
+@pytest.mark.parametrize("module", ["matrix_vnni", "depthwise_vnni"])
+def test_kernels_for_missing_features_refuse_to_load_where_llvm_would_abort(module):
+    program = f"import npusim.kernels.compiled.{module}"
+    environment = os.environ | {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "ImportError: these kernels need CPU features that numba does not compile for here: avx512" in result.stderr
+
+
 def test_unknown_tier_is_refused_with_the_known_ones():
     result = tier_of(NPUSIM_KERNELS="fast")
     assert result.returncode != 0

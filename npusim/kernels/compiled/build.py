@@ -17,6 +17,8 @@ from numba.core.caching import FunctionCache
 
 from isa import law
 
+from ..tier import compiled_features
+
 logger = logging.getLogger("npusim.kernels")
 
 VERSION = 1
@@ -41,6 +43,17 @@ def sources_digest() -> str:
     for path in [*sorted(here.glob("*.py")), Path(str(law.__file__))]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def require_features(features: frozenset[str]) -> None:
+    """Refuse to go on where numba compiles for a CPU without these features; LLVM would abort the process.
+
+    Raises:
+        ImportError: naming those that are missing.
+    """
+    missing = sorted(features - compiled_features())
+    if missing:
+        raise ImportError(f"these kernels need CPU features that numba does not compile for here: {', '.join(missing)}")
 
 
 class _DigestedCache(FunctionCache):

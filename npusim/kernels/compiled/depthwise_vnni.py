@@ -14,11 +14,14 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..tier import VNNI_FEATURES
 from . import emit
-from .build import kernel
+from .build import kernel, require_features
 from .emit import I64, V16F32, V16I32, V64I8
 from .memory import copy_runs, fill, floats_at, words_at
 from .signatures import BYTE_IMAGE, BYTE_IMAGE_OUT, BYTE_RUN, FLOATS, WORDS, WORKSPACE
+
+require_features(VNNI_FEATURES)
 
 CHANNELS = 64
 PIXELS = 4

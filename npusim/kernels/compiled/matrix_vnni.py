@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-from .build import kernel
+from ..tier import VNNI_FEATURES
+from .build import kernel, require_features
 from .deliver import deliver
 from .geometry import tap_column, tap_row
 from .memory import (
@@ -39,6 +40,8 @@ from .signatures import (
 )  # fmt: skip
 from .tile import COLUMNS, MAX_ROWS, multiply_su, multiply_us, tile_height
 from .workspace import COLUMN, COLUMN_BYTES, DST, PARTIAL, SCRATCH, SUMS
+
+require_features(VNNI_FEATURES)
 
 BYTES = 0
 """Destination mode that the tile itself requantizes; see ``deliver`` for the others."""
