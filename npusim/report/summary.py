@@ -10,18 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from isa.instruction import OPCODES, UNITS_PER_CORE, Unit
+from isa.instruction import OPCODES, UNITS_PER_CORE
 from npusim.config import Hardware
+from npusim.report.critical import Bound, bounds_of, by_bound, predecessors, spent, walk
 from npusim.sim.trace import Trace, physical_name
-
-BOUND_BY = {
-    Unit.CONV0: "compute",
-    Unit.CONV1: "compute",
-    Unit.TENG: "vector",
-    Unit.CV: "move",
-    Unit.SDMA: "dram",
-}
-"""What a layer is bound by when this unit is the busiest of those that work for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +27,12 @@ class Layer:
         start: first start, cycle.
         end: last retirement, cycle.
         busy_cycles: sum over its instructions.
+        active_cycles: in which at least one of its instructions executed.
+        critical_cycles: its part of the critical path of the whole job; these add up, 0 means hidden behind others.
         macs: multiply-accumulates.
         dram_bytes: bytes of the DRAM bursts it occupied.
-        bound_by: compute, vector, move or dram: the kind of its busiest unit; sync where it only waits.
+        bound_by: compute, vector, move, dram or sync: what its own critical path spends most cycles on, which goes from
+            its last retirement backwards, each instruction to what it waited for, while these are its own.
     """
 
     name: str
@@ -46,6 +41,8 @@ class Layer:
     start: int
     end: int
     busy_cycles: int
+    active_cycles: int
+    critical_cycles: int
     macs: int
     dram_bytes: int
     bound_by: str
@@ -80,7 +77,11 @@ class Summary:
         fps: calls a second, one after the other: ``1000 / latency_ms``.
         macs: multiply-accumulates.
         mac_utilization: ``macs`` over what its cores could do in ``cycles``, 0..1.
+        tops: operations a second in ``cycles``, 1 MAC = 2 operations, in 1e12.
         dram_bytes: bytes of all DRAM bursts.
+        dram_gb_per_second: the same over the time of ``cycles``, in 1e9 bytes.
+        critical_cycles: the critical path of the job, from its first start to its last retirement, by what its cycles
+            were spent on (``npusim.report.critical``).
         units: every unit that executed anything, by physical number.
         layers: by first start.
     """
@@ -90,7 +91,10 @@ class Summary:
     fps: float
     macs: int
     mac_utilization: float
+    tops: float
     dram_bytes: int
+    dram_gb_per_second: float
+    critical_cycles: dict[str, int]
     units: tuple[UnitUse, ...]
     layers: tuple[Layer, ...]
 
@@ -110,18 +114,24 @@ def summarize(trace: Trace, hardware: Hardware, job: int, cycles: int, cores: in
         cores: how many it has.
     """
     mine = trace.select(job=job)
-    latency_ms = cycles / hardware.machine.clock_hz * 1e3 + hardware.machine.launch_ms
-    macs = int(mine.macs.sum())
+    seconds = cycles / hardware.machine.clock_hz
+    latency_ms = seconds * 1e3 + hardware.machine.launch_ms
+    macs, dram_bytes = int(mine.macs.sum()), int(mine.dram_bytes.sum())
     capacity = cycles * cores * hardware.peak_macs_per_cycle // hardware.machine.cores
+    before, kinds = predecessors(mine, hardware), bounds_of(mine)
+    path = walk(mine, before, len(mine) - 1, inside=False) if len(mine) else np.zeros(0, np.int64)
     return Summary(
         cycles=cycles,
         latency_ms=latency_ms,
         fps=1e3 / latency_ms if latency_ms else 0.0,
         macs=macs,
         mac_utilization=macs / capacity if capacity else 0.0,
-        dram_bytes=int(mine.dram_bytes.sum()),
+        tops=2e-12 * macs / seconds if seconds else 0.0,
+        dram_bytes=dram_bytes,
+        dram_gb_per_second=1e-9 * dram_bytes / seconds if seconds else 0.0,
+        critical_cycles={str(bound): n for bound, n in by_bound(mine, kinds, before, path).items()},
         units=_units(mine, cycles),
-        layers=_layers(mine, job),
+        layers=_layers(mine, job, before, kinds, path),
     )
 
 
@@ -143,28 +153,49 @@ def _units(trace: Trace, cycles: int) -> tuple[UnitUse, ...]:
     return tuple(uses)
 
 
-def _layers(trace: Trace, job: int) -> tuple[Layer, ...]:
+def _layers(
+    trace: Trace,
+    job: int,
+    before: np.ndarray[Any, Any],
+    kinds: np.ndarray[Any, Any],
+    path: np.ndarray[Any, Any],
+) -> tuple[Layer, ...]:
+    critical = np.zeros(len(trace), np.int64)
+    critical[path] = spent(trace, before, path)
     order = np.argsort(trace.origin, kind="stable")
     borders = np.flatnonzero(np.diff(trace.origin[order])) + 1
-    groups = [rows for rows in np.split(order, borders) if rows.size and trace.origin[rows[0]] >= 0]
-    layers = [_layer(trace.take(rows), trace.origin_names[job]) for rows in groups]
+    layers = []
+    for rows in np.split(order, borders):  # each in the order of retirement, as the trace is
+        if rows.size and trace.origin[rows[0]] >= 0:
+            own = by_bound(trace, kinds, before, walk(trace, before, int(rows[-1]), inside=True))
+            name = trace.origin_names[job][int(trace.origin[rows[0]])]
+            layers.append(_layer(trace.take(rows), name, int(critical[rows].sum()), max(own, key=own.__getitem__)))
     return tuple(sorted(layers, key=lambda layer: (layer.start, layer.end, layer.name)))
 
 
-def _layer(trace: Trace, names: tuple[str, ...]) -> Layer:
+def _layer(trace: Trace, name: str, critical_cycles: int, bound_by: Bound) -> Layer:
     busy = trace.end - trace.start
-    by_unit = np.bincount(trace.unit, weights=busy * (trace.bytes > 0), minlength=UNITS_PER_CORE)
     by_opcode = np.bincount(trace.opcode, weights=busy)
     opcodes = sorted(np.unique(trace.opcode).tolist(), key=lambda opcode: (-by_opcode[opcode], opcode))
     start, end = int(trace.start.min()), int(trace.end.max())
     return Layer(
-        name=names[int(trace.origin[0])],
+        name=name,
         op="+".join(OPCODES[opcode].layout.mnemonic for opcode in opcodes),
         cycles=end - start,
         start=start,
         end=end,
         busy_cycles=int(busy.sum()),
+        active_cycles=_covered(trace.start, trace.end),
+        critical_cycles=critical_cycles,
         macs=int(trace.macs.sum()),
         dram_bytes=int(trace.dram_bytes.sum()),
-        bound_by=BOUND_BY[Unit(int(by_unit.argmax()))] if by_unit.any() else "sync",
+        bound_by=str(bound_by),
     )
+
+
+def _covered(start: np.ndarray[Any, Any], end: np.ndarray[Any, Any]) -> int:
+    """Cycles in at least one of the intervals ``[start, end)``."""
+    order = np.argsort(start, kind="stable")
+    reach = np.maximum.accumulate(end[order])
+    begin = np.maximum(start[order], np.concatenate(([0], reach[:-1])))
+    return int(np.maximum(end[order] - begin, 0).sum())
