@@ -34,17 +34,16 @@ def predict(path: Path, npu_mode: str) -> dict[str, Any]:
     from npusim import graph as graphs
     from npusim.compiler.build import compile_graph
     from npusim.config import load
-    from npusim.report.summary import BOUND_BY, summarize
+    from npusim.report.summary import summarize
     from npusim.sim import Job, Mode, simulate
 
     hardware, cores = load("ax650n"), MODES[npu_mode]
     program = compile_graph(graphs.load(path), hardware, cores)
     result = simulate(hardware, Job(program=program), mode=Mode.TIME)
     figures = summarize(result.trace, hardware, 0, result.cycles, cores)
-    by_unit = {str(unit): kind for unit, kind in BOUND_BY.items()}
     shares: dict[str, list[float]] = {}
     for use in figures.units:
-        shares.setdefault(by_unit[use.name.split(".")[1]], []).append(use.utilization)
+        shares.setdefault(use.name.split(".")[1].rstrip("01"), []).append(use.utilization)
     row = {"predicted_ms": figures.latency_ms, "mac_utilization": figures.mac_utilization, "cycles": figures.cycles}
     return row | {kind: sum(values) / len(values) for kind, values in shares.items()}
 
@@ -66,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 row: dict[str, Any] = {"model": name, "npu_mode": npu_mode, "measured_ms": board[name, npu_mode]}
                 row |= predict(path, npu_mode)
                 rows.append(row)
-                busy = " | ".join(f"{row.get(kind, 0):.0%}" for kind in ("compute", "vector", "move", "dram"))
+                busy = " | ".join(f"{row.get(kind, 0):.0%}" for kind in ("conv", "teng", "cv", "sdma"))
                 print(
                     f"| {name} | {npu_mode} | {row['predicted_ms']:.3f} | {row['measured_ms']:.3f} | "
                     f"{row['predicted_ms'] / row['measured_ms']:.2f} | {row['mac_utilization']:.0%} | {busy} |",
