@@ -48,7 +48,9 @@ ROOMS = {
     "npusim.config": Room(ours=(ERRORS,)),
     "npusim.timing": Room(ours=(ERRORS, "isa", "npusim.config"), theirs=("numpy",)),
     "npusim.graph": Room(ours=(ERRORS,), theirs=("numpy", "onnx")),
-    "npusim.quant": Room(ours=(ERRORS, "npusim.graph", "isa"), theirs=("numpy", "onnx", "onnxruntime")),
+    "npusim.quant": Room(
+        ours=(ERRORS, "npusim.graph", "isa"), theirs=("numpy", "onnx", "onnxruntime"), lazily=("PIL",)
+    ),
     "npusim.kernels": Room(ours=(ERRORS, "isa.law", "isa.dtypes"), theirs=("numpy", "numba", "llvmlite")),
     "npusim.compiler": Room(
         ours=(ERRORS, "npusim.graph", "npusim.timing", "npusim.config", "isa"), theirs=("numpy", "onnx")
@@ -61,7 +63,9 @@ ROOMS = {
     ),
     "npusim.axmodel": Room(ours=(ERRORS, "isa"), theirs=("numpy", "onnx")),
     "npusim.testing": Room(ours=(ERRORS, "isa", "npusim.kernels"), theirs=("numpy", "hypothesis")),
-    "npusim.session": Room(ours=("npusim", "isa"), theirs=("numpy", "onnx", "onnxruntime")),
+    "npusim.session": Room(
+        ours=("npusim", "isa"), theirs=("numpy", "onnx", "onnxruntime"), lazily=("json5", "yaml")
+    ),
     "npusim.cli": Room(ours=("npusim", "isa"), theirs=("numpy", "onnx"), lazily=("onnxruntime",)),
     "npusim.__main__": Room(ours=("npusim.cli",)),
 }
