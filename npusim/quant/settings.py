@@ -69,6 +69,7 @@ class QuantSettings:
         calibration_method: one of ``CALIBRATION_METHODS``.
         layer_configs: exceptions, the last one that selects a layer wins.
         highest_mix_precision: all layers with 16-bit activations that have integer operations for them.
+        enable_fusion: join operators of the float graph first: batch normalization, layer normalization, GELU, factors.
         enable_smooth_quant: move outliers of activations into the following weights (SmoothQuant, arXiv 2211.10438).
         smooth_quant_threshold: smallest share of the gain at which a layer is smoothed, 0..1.
         smooth_quant_strength: exponent of the activations' range, 0..1.
@@ -84,6 +85,7 @@ class QuantSettings:
     calibration_method: str = "MinMax"
     layer_configs: tuple[LayerConfig, ...] = ()
     highest_mix_precision: bool = False
+    enable_fusion: bool = True
     enable_smooth_quant: bool = False
     smooth_quant_threshold: float = 0.2
     smooth_quant_strength: float = 0.6
@@ -93,3 +95,7 @@ class QuantSettings:
     precision_analysis: bool = False
     precision_analysis_method: str = "PerLayer"
     auto_mix_precision: str = ""
+
+
+DEFAULT_SETTINGS = QuantSettings()
+"""What a user gets who asks for nothing."""

@@ -1,0 +1,112 @@
+"""The range of every tensor that carries integers, from what calibration saw and from how tensors hang together.
+
+Called by ``quantize`` behind calibration. How a range is chosen from a histogram is the business of ``observers``, what
+integers it means that of ``parameters``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from npusim.graph.source import SourceNode
+
+from .observers import Statistic, choose_range
+from .parameters import Range, constant_range
+from .placement import BITS, Group, Placement, is_live, is_movement, moved_values
+from .settings import QuantSettings
+
+SAME_STEP = 1.01
+"""Squared ratio of steps up to which rounding errors count as the same: symmetric parameters are then no worse."""
+
+JOINED_WIDTH = 1.25
+"""How much wider the range of a tensor may become for a Concat to copy it instead of rounding it again."""
+
+
+def tensor_ranges(
+    placement: Placement, statistics: Mapping[str, Statistic], settings: QuantSettings
+) -> dict[str, Range]:
+    """The range of every tensor that carries integers, by name; equal for tensors that share their parameters."""
+    groups = {group.name: group for group in placement.groups.values()}
+    ranges = {name: _observed(placement, group, statistics, settings) for name, group in groups.items() if group.roots}
+    shared = {name: name for name in groups}
+    for node in placement.graph.nodes:
+        if node.op == "Concat" and node.output in placement.groups:
+            _place_concat(placement, node, ranges, shared)
+    if settings.transformer_opt_level >= 1:
+        for node in placement.graph.nodes:
+            if node.op == "MatMul" and all(name in placement.groups for name in node.inputs):
+                for name in node.inputs:
+                    owner = _owner(shared, placement.groups[name].name)
+                    ranges[owner] = symmetric_if_no_worse(ranges[owner])
+    return {value: ranges[_owner(shared, group.name)] for value, group in placement.groups.items()}
+
+
+def symmetric_if_no_worse(range_: Range) -> Range:
+    """The symmetric range around ``range_`` where its step is hardly larger, else ``range_`` itself.
+
+    Both clip the same values or the symmetric one fewer, so the squared step decides on the error.
+    """
+    largest = max(-range_.low, range_.high)
+    if range_.probability or not range_.high > range_.low:
+        return range_
+    ratio = 2 * largest / (range_.high - range_.low)
+    return replace(range_, symmetric=True) if ratio**2 <= SAME_STEP else range_
+
+
+def _observed(
+    placement: Placement, group: Group, statistics: Mapping[str, Statistic], settings: QuantSettings
+) -> Range:
+    producers = [placement.graph.producers.get(root) for root in group.roots]
+    if all(node is not None and node.op == "Softmax" for node in producers):
+        return Range(low=0.0, high=1.0, observer="softmax", probability=True)
+    bits = BITS[group.data_type]
+    ends = [choose_range(statistics[root], settings.calibration_method, 1 << bits) for root in group.roots]
+    observer = settings.calibration_method if bits == 8 else "MinMax"
+    return Range(low=min(low for low, _ in ends), high=max(high for _, high in ends), observer=observer)
+
+
+def _owner(shared: dict[str, str], name: str) -> str:
+    while shared[name] != name:
+        name = shared[name]
+    return name
+
+
+def _place_concat(placement: Placement, node: SourceNode, ranges: dict[str, Range], shared: dict[str, str]) -> None:
+    """The range of a Concat's result, and which operands share it."""
+    result = placement.groups[node.output]
+    operands: dict[str, Range] = {}
+    for name in moved_values(placement.graph, node):
+        group = placement.groups.get(name)
+        if group is not None:
+            owner = _owner(shared, group.name)
+            operands[owner] = ranges[owner]
+        elif not is_live(placement.graph, name):
+            operands[name] = constant_range(placement.graph.constants[name])
+    low, high = min(r.low for r in operands.values()), max(r.high for r in operands.values())
+    if all(range_.probability for range_ in operands.values()):
+        ranges[result.name] = next(iter(operands.values()))
+    else:
+        ranges[result.name] = Range(low=low, high=high, observer="concat")
+    for name in node.inputs:
+        group = placement.groups.get(name)
+        if group is None or group.data_type != result.data_type or group.name == result.name:
+            continue
+        own = ranges[_owner(shared, group.name)]
+        widened = high - low > JOINED_WIDTH * (own.high - own.low)
+        if not own.probability and (not widened or _only_moves_to(placement, group, node)):
+            shared[_owner(shared, group.name)] = result.name
+
+
+def _only_moves_to(placement: Placement, group: Group, last: SourceNode) -> bool:
+    """Whether the tensors of a group are read by movement within the group and by ``last`` alone."""
+    graph = placement.graph
+    if any(member in graph.outputs for member in group.members):
+        return False
+    for node in graph.nodes:
+        if node is last or not set(group.members).intersection(node.inputs):
+            continue
+        if not is_movement(node) or any(name in placement.groups and placement.groups[name] is not group
+                                        for name in node.outputs):  # fmt: skip
+            return False
+    return True
