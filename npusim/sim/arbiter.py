@@ -13,7 +13,7 @@ from simpy import Environment, Event
 
 from npusim.config import Hardware
 
-from .stream import Transfers, Way
+from .stream import Way
 
 NEVER = 1 << 62
 """A cycle no run reaches."""
@@ -66,9 +66,10 @@ class Port:
         "refresh_cycles", "turnaround_cycles", "watched", "way",
     )  # fmt: skip
 
-    def __init__(self, index: int, transfers: Transfers) -> None:
+    def __init__(self, index: int) -> None:
         self.index = index
-        self.page, self.data = transfers.page, transfers.data
+        self.page: list[int] = []
+        self.data: list[int] = []
         self.group = self.last = self.latency = 0
         self.way = int(Way.NONE)
         self.watched: list[tuple[Sequence[Activity], int]] = []

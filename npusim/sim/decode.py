@@ -31,14 +31,12 @@ class Home:
     Attributes:
         hardware: the machine.
         job: index of the job.
-        arrival: cycle from which its units are free.
         cores: physical core of each logical one.
         bases: physical DRAM address of each segment.
     """
 
     hardware: Hardware
     job: int
-    arrival: int
     cores: tuple[int, ...]
     bases: tuple[int, ...]
 
@@ -80,7 +78,6 @@ def decode(home: Home, program: Program, unit: int) -> Stream:
         number=int(physical[unit]),
         logical=unit,
         job=home.job,
-        arrival=home.arrival,
         opcode=words[:, 0].astype(np.int32),
         durations=durations.tolist(),
         banks=banks.tolist(),

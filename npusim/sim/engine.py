@@ -4,17 +4,18 @@ Called by ``simulate`` with loaded streams; calls the servers of ``arbiter``. It
 they compute: that is the ``retire`` callback's business, and no formula of cycles is here but those of waiting.
 
 The three phases of a cycle (microarchitecture 1) are priorities of simpy events: retirements in the order of physical
-unit number, then the arbitration of DRAM, then that of the core path. Issue needs no events of its own: as soon as the
-retire cycles of everything an instruction waits for are known, its start is known too, be it in the future. Compute
-instructions publish their retire cycle when they start, transfers when their last group is granted, and so a start is
-always known before its cycle is over; the arbiters, which ask what executes in a cycle, come after all of it.
+unit number, then requests and turns (``turns``), then the arbitration of DRAM, then that of the core path. Issue needs
+no events of its own: as soon as the retire cycles of everything an instruction waits for are known, its start is known
+too, be it in the future. Compute instructions publish their retire cycle when they start, transfers when their last
+group is granted, and so a start is always known before its cycle is over; the arbiters, which ask what executes in a
+cycle, come after all of it.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -24,8 +25,10 @@ from isa.instruction import UNITS_PER_CORE, Unit
 from npusim.errors import DeadlockError
 
 from .arbiter import NEVER, Activity, CorePath, DramController, Moment, Port
-from .standstill import CycleLimitReached, standing
+from .job import Demand
+from .standstill import CycleLimitReached, queued, standing
 from .stream import Loaded, Meeting, Stream, Way
+from .turns import Turns
 
 Retire = Callable[[int, int, int], None]
 """Called when an instruction retires: index of the stream, position, cycle."""
@@ -33,6 +36,8 @@ Retire = Callable[[int, int, int], None]
 _DRAM_PHASE = 1 << 20
 _PATH_PHASE = _DRAM_PHASE + 1
 """Priorities behind every unit number."""
+
+_NEVER_BEGAN = -1
 
 
 @dataclass(slots=True, eq=False)
@@ -53,8 +58,8 @@ class Account:
 class _Lane:
     """A unit at work: its stream, how far it has come, and who waits for it.
 
-    ``starts`` and ``ends`` hold the cycles known so far; the entry of the instruction at work is there before its
-    cycle comes.
+    ``starts`` and ``ends`` hold the cycles of the present run of the job that are known so far; the entry of the
+    instruction at work is there before its cycle comes.
     """
 
     __slots__ = (
@@ -62,20 +67,32 @@ class _Lane:
         "stream", "waits",
     )  # fmt: skip
 
-    def __init__(self, number: int, stream: Stream | None) -> None:
+    def __init__(self, number: int, stream: Stream | None, activity: Activity) -> None:
         self.number = number
         self.stream = stream
         self.durations = stream.durations if stream else []
         self.banks = stream.banks if stream else []
-        self.free = stream.arrival if stream else 0
+        self.waits: list[tuple[tuple[_Lane, int, int], ...]] = []
+        self.activity = activity
+        self.port: Port | None = None
+        self.event: Moment
+        self.reset(0)
+
+    def reset(self, cycle: int) -> None:
+        """Before the first instruction of a run that begins in ``cycle``."""
+        self.free = cycle
         self.starts: list[int] = []
         self.ends: list[int] = []
-        self.waits: list[tuple[tuple[_Lane, int, int], ...]] = []
         self.blocked: list[tuple[int, _Lane]] = []  # (value, who waits for this lane's counter to reach it)
-        self.activity = Activity()
-        self.port: Port | None = None
         self.account = Account()
-        self.event: Moment
+
+
+@dataclass(slots=True, eq=False)
+class _Party:
+    """The lanes of a job, and how many of them are not through with the present run."""
+
+    lanes: list[tuple[int, _Lane]] = field(default_factory=list)  # with the index of the lane's stream
+    working: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +100,13 @@ class Timeline:
     """What a run took, by stream.
 
     Attributes:
+        begins: by job: cycle in which it had its cores.
         starts: cycles in which instructions started.
         ends: cycles in which they retired.
         accounts: what transfers paid.
     """
 
+    begins: list[int]
     starts: list[list[int]]
     ends: list[list[int]]
     accounts: list[Account]
@@ -99,31 +118,44 @@ class Engine:
     Args:
         loaded: the streams.
         retire: called for every retirement, in order; None where nobody wants to know.
+        demands: how often each job is called; None for once.
     """
 
-    def __init__(self, loaded: Loaded, retire: Retire | None = None) -> None:
+    def __init__(self, loaded: Loaded, retire: Retire | None = None, demands: Sequence[Demand] | None = None) -> None:
         self._loaded = loaded
         self._retire = retire
         self._env = Environment()
         sync = loaded.hardware.sync
         self._near, self._far = sync.counter_latency_cycles, sync.cross_core_latency_cycles
         self._issue_cycles = loaded.hardware.sdma.issue_cycles
-        self._lanes = [_Lane(stream.number, stream) for stream in loaded.streams]
-        self._by_number = {lane.number: lane for lane in self._lanes}
+        cores = loaded.hardware.machine.cores
+        units = [Activity() for _ in range(cores * UNITS_PER_CORE)]
+        self._lanes = [_Lane(stream.number, stream, units[stream.number]) for stream in loaded.streams]
+        self._by_number = {lane.stream.key: lane for lane in self._lanes if lane.stream}
+        self._parties = [_Party() for _ in loaded.jobs]
+        self._begins = [_NEVER_BEGAN] * len(loaded.jobs)
         self._gatherings: dict[tuple[int, Meeting], Gathering] = {}
         self._ready: list[_Lane] = []
-        for lane, stream in zip(self._lanes, loaded.streams, strict=True):
+        for index, (lane, stream) in enumerate(zip(self._lanes, loaded.streams, strict=True)):
             lane.waits = self._link(stream)
+            self._parties[stream.job].lanes.append((index, lane))
         # the compute and move units of each core that have work
-        self._activities: list[list[Activity]] = [[] for _ in range(loaded.hardware.machine.cores)]
-        for lane in self._lanes:
-            core, unit = divmod(lane.number, UNITS_PER_CORE)
-            if unit != Unit.SDMA:
-                self._activities[core].append(lane.activity)
+        busy = sorted({lane.number for lane in self._lanes if lane.number % UNITS_PER_CORE != Unit.SDMA})
+        self._activities: list[list[Activity]] = [[] for _ in range(cores)]
+        for number in busy:
+            self._activities[number // UNITS_PER_CORE].append(units[number])
         ports = self._make_ports()
-        self._owners = [lane for lane in self._lanes if lane.port is not None]
+        self._owners: list[_Lane | None] = [None] * len(ports)
         self._dram = DramController(self._env, _DRAM_PHASE, ports, self._transferred, loaded.hardware)
         self._path = CorePath(self._env, _PATH_PHASE, ports, self._transferred, loaded.hardware)
+        self.turns = Turns(
+            self._env,
+            cores=loaded.cores,
+            arrivals=[job.arrival_cycle for job in loaded.jobs],
+            demands=demands or [Demand() for _ in loaded.jobs],
+            begin=self._begin_run,
+            stop=demands is not None,
+        )
 
     def run(self, max_cycles: int | None = None) -> Timeline:
         """Simulate to the end.
@@ -136,16 +168,14 @@ class Engine:
             CycleLimitError: instructions are left after ``max_cycles``.
         """
         env = self._env
-        for index, lane in enumerate(self._lanes):
-            env.process(self._unit(index, lane))
         if max_cycles is None:
             env.run()
         else:
             env.run(until=max_cycles + 1)
-        limit = NEVER if max_cycles is None else max_cycles
-        if any(len(lane.ends) < len(lane.durations) or lane.ends[-1] > limit for lane in self._lanes):
-            self._explain(limit)
+        if not self.turns.satisfied:
+            self._explain(NEVER if max_cycles is None else max_cycles)
         return Timeline(
+            begins=self._begins,
             starts=[lane.starts for lane in self._lanes],
             ends=[lane.ends for lane in self._lanes],
             accounts=[lane.account for lane in self._lanes],
@@ -164,27 +194,38 @@ class Engine:
                     continue
                 latency = self._near if unit // UNITS_PER_CORE == core else self._far
                 latency = 0 if unit == stream.number else latency
-                found.append((self._lane(unit), value, latency))
+                found.append((self._lane(stream.job, unit), value, latency))
             waits[row] = tuple(found)
         return waits
 
-    def _lane(self, number: int) -> _Lane:
-        """The lane of a unit; an empty one for a unit without work, whose counter stays 0."""
-        if number not in self._by_number:
-            self._by_number[number] = _Lane(number, None)
-        return self._by_number[number]
+    def _lane(self, job: int, number: int) -> _Lane:
+        """The lane of a job on a unit; an empty one for a unit without work, whose counter stays 0."""
+        if (job, number) not in self._by_number:
+            self._by_number[job, number] = _Lane(number, None, Activity())
+        return self._by_number[job, number]
 
     def _make_ports(self) -> list[Port]:
-        ports: list[Port] = []
+        """A port for every physical sdma unit with transfers, in the order of cores."""
+        ports: dict[int, Port] = {}
         for lane in self._lanes:
             if lane.stream is not None and lane.stream.transfers is not None:
-                lane.port = Port(len(ports), lane.stream.transfers)
-                ports.append(lane.port)
-        return ports
+                lane.port = ports.setdefault(lane.number, Port(len(ports)))
+        return list(ports.values())
 
     # ---------------------------------------------------------------------------------------------------- processes
 
-    def _unit(self, index: int, lane: _Lane) -> Generator[Event, None, None]:
+    def _begin_run(self, job: int) -> None:
+        """A job has its cores from this cycle on."""
+        now, party = int(self._env.now), self._parties[job]
+        self._begins[job], party.working = now, len(party.lanes)
+        for _, lane in party.lanes:
+            lane.reset(now)
+        for index, lane in party.lanes:
+            self._env.process(self._unit(index, lane, job))
+        if not party.lanes:
+            self.turns.ended(job)
+
+    def _unit(self, index: int, lane: _Lane, job: int) -> Generator[Event, None, None]:
         """The process of one unit: take the next instruction, let it start when it can, wait until it retires."""
         env, ready, retire = self._env, self._ready, self._retire
         for position in range(len(lane.durations)):
@@ -197,6 +238,10 @@ class Engine:
                 self._issue(ready.pop())
             yield event
             lane.free = lane.ends[position]
+        party = self._parties[job]
+        party.working -= 1
+        if not party.working:
+            self.turns.ended(job)
 
     def _issue(self, lane: _Lane) -> None:
         """Start a lane's next instruction as soon as all it waits for is known; else leave word where it is not."""
@@ -241,6 +286,8 @@ class Engine:
         port, transfers = lane.port, stream.transfers
         assert port is not None, "every other instruction has a duration"
         assert transfers is not None, "a port belongs to a stream with transfers"
+        self._owners[port.index] = lane
+        port.page, port.data = transfers.page, transfers.data
         port.group, port.last = transfers.first[position], transfers.first[position + 1]
         port.way, port.latency = transfers.way[position], transfers.latency[position]
         port.watched = [(self._activities[core], banks) for core, banks in transfers.watched[position]]
@@ -252,6 +299,7 @@ class Engine:
     def _transferred(self, port: Port, end: int) -> None:
         """The last group of a transfer was granted and ends at ``end``."""
         lane = self._owners[port.index]
+        assert lane is not None, "a transfer has begun"
         lane.account.rows.append(
             (
                 len(lane.starts) - 1, port.queue_cycles, port.refresh_cycles, port.page_misses, port.turnaround_cycles,
@@ -282,17 +330,20 @@ class Engine:
 
         What is known of the future is forgotten first: the error describes the end of cycle ``limit``.
         """
-        retired = Counter({number: bisect_right(lane.ends, limit) for number, lane in self._by_number.items()})
-        begun = Counter({number: bisect_right(lane.starts, limit) for number, lane in self._by_number.items()})
+        lanes = self._by_number.items()
+        retired = Counter({key: bisect_right(lane.ends, limit) for key, lane in lanes})
+        started = {key for key, lane in lanes if bisect_right(lane.starts, limit) > retired[key]}
         waiting = [
-            standing(self._loaded, stream, retired.__getitem__, lambda number: begun[number] > retired[number])
+            standing(self._loaded, stream, retired, started)
+            if self._begins[stream.job] != _NEVER_BEGAN
+            else queued(self._loaded, stream)
             for stream in self._loaded.streams
-            if retired[stream.number] < len(stream)
+            if retired[stream.key] < len(stream)
         ]
-        under_way = any(len(lane.ends) > retired[lane.number] for lane in self._lanes) or any(
+        under_way = any(len(lane.ends) > retired[key] for key, lane in lanes) or any(
             lane.port is not None and len(lane.starts) > len(lane.ends) for lane in self._lanes
         )
-        if under_way:
+        if under_way or not self.turns.all_requested:
             raise CycleLimitReached(limit, sum(retired.values()), len(self._loaded), waiting)
         last = max((lane.ends[-1] for lane in self._lanes if lane.ends), default=0)
         raise DeadlockError(waiting, cycle=last)

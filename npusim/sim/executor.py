@@ -93,34 +93,34 @@ class Executor:
             DeadlockError: instructions are left that nothing will ever let start.
         """
         streams = self._loaded.streams
-        retired = Counter({stream.number: 0 for stream in streams})  # 0 for units without work, too
-        arrived: dict[tuple[int, Any], list[int]] = {}
-        standing_at: set[int] = set()  # units at a barrier that others have not reached
+        retired = Counter({stream.key: 0 for stream in streams})  # 0 for units without work, too
+        arrived: dict[tuple[int, Any], list[tuple[int, int]]] = {}
+        standing_at: set[tuple[int, int]] = set()  # units at a barrier that others have not reached
         moved = True
         while moved:
             moved = False
             for index, stream in enumerate(streams):
-                while retired[stream.number] < len(stream) and stream.number not in standing_at:
-                    position = retired[stream.number]
+                while retired[stream.key] < len(stream) and stream.key not in standing_at:
+                    position = retired[stream.key]
                     if not _ready(stream, position, retired):
                         break
                     moved = True
                     meeting = stream.meetings.get(position)
                     if meeting is None:
                         self.perform(index, position)
-                        retired[stream.number] += 1
+                        retired[stream.key] += 1
                         continue
                     present = arrived.setdefault((stream.job, meeting), [])
-                    present.append(stream.number)
-                    standing_at.add(stream.number)
+                    present.append(stream.key)
+                    standing_at.add(stream.key)
                     if len(present) == len(meeting.units):
                         standing_at.difference_update(present)
-                        for number in present:
-                            retired[number] += 1
+                        for key in present:
+                            retired[key] += 1
         waiting = [
-            standing(self._loaded, stream, retired.__getitem__, standing_at.__contains__)
+            standing(self._loaded, stream, retired, standing_at)
             for stream in streams
-            if retired[stream.number] < len(stream)
+            if retired[stream.key] < len(stream)
         ]
         if waiting:
             raise DeadlockError(waiting)
@@ -131,10 +131,10 @@ class Executor:
         return {s.name: data for s, data in zip(segments, self._dram[job], strict=True) if s.kind is SegmentKind.OUTPUT}
 
 
-def _ready(stream: Stream, position: int, retired: Mapping[int, int]) -> bool:
+def _ready(stream: Stream, position: int, retired: Mapping[tuple[int, int], int]) -> bool:
     """Whether every wait of an instruction is satisfied."""
     pairs = zip(stream.wait_units[position].tolist(), stream.wait_values[position].tolist(), strict=True)
-    return all(unit == -1 or retired[unit] >= value for unit, value in pairs)
+    return all(unit == -1 or retired[stream.job, unit] >= value for unit, value in pairs)
 
 
 def _segments(job: Job, fill: int) -> list[np.ndarray[Any, Any]]:

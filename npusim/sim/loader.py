@@ -25,7 +25,7 @@ def load(hardware: Hardware, jobs: Sequence[Job], mode: Mode, allow_unverified: 
     """Check, map and decode.
 
     Raises:
-        UsageError: jobs that do not fit the machine or one another, or inputs that do not fit their program.
+        UsageError: jobs that do not fit the machine, or inputs that do not fit their program.
         UnverifiedProgramError: a program that is not proven, or, whatever was allowed, one that leaves its memory.
     """
     cores = _map_cores(hardware, jobs)
@@ -35,9 +35,9 @@ def load(hardware: Hardware, jobs: Sequence[Job], mode: Mode, allow_unverified: 
     bases = _map_segments(hardware, jobs)
     streams = []
     for index, job in enumerate(jobs):
-        home = Home(hardware=hardware, job=index, arrival=job.arrival_cycle, cores=cores[index], bases=bases[index])
+        home = Home(hardware=hardware, job=index, cores=cores[index], bases=bases[index])
         streams += [decode(home, job.program, unit) for unit in job.program.streams]
-    streams.sort(key=lambda stream: stream.number)
+    streams.sort(key=lambda stream: (stream.number, stream.job))
     return Loaded(hardware=hardware, jobs=tuple(jobs), cores=cores, bases=bases, streams=streams)
 
 
@@ -51,7 +51,6 @@ def job_name(job: Job) -> str:
 
 def _map_cores(hardware: Hardware, jobs: Sequence[Job]) -> list[tuple[int, ...]]:
     """The physical cores of each job."""
-    taken: dict[int, str] = {}
     maps = []
     for job in jobs:
         name, wanted, there = job_name(job), job.program.cores, hardware.machine.cores
@@ -61,10 +60,8 @@ def _map_cores(hardware: Hardware, jobs: Sequence[Job]) -> list[tuple[int, ...]]
         for core in cores:
             if not 0 <= core < there:
                 raise UsageError(f"job {name}: the machine has no core {core}; its {there} cores count from 0")
-            if core in taken:
-                again = "twice" if taken[core] == name else f"too, which job {taken[core]} runs on"
-                raise UsageError(f"job {name}: is mapped to core {core} {again}")
-            taken[core] = name
+            if cores.count(core) > 1:
+                raise UsageError(f"job {name}: is mapped to core {core} twice")
         if job.arrival_cycle < 0:
             raise UsageError(f"job {name}: cannot arrive at cycle {job.arrival_cycle}")
         maps.append(cores)

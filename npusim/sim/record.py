@@ -16,17 +16,21 @@ from .loader import job_name
 from .stream import Loaded, Stream
 from .trace import NO_STALL, STALL_ARRIVAL, STALL_BARRIER, Trace
 
+Ends = dict[tuple[int, int], np.ndarray[Any, Any]]
+"""Retire cycles by ``Stream.key``."""
+
 _PAID = ("queue_cycles", "refresh_cycles", "page_misses", "turnaround_cycles", "conflict_cycles")
 
 
 def record_trace(loaded: Loaded, timeline: Timeline) -> Trace:
     """The trace of a finished run."""
     starts = [np.array(s, np.int64) for s in timeline.starts]
-    ends = {s.number: np.array(e, np.int64) for s, e in zip(loaded.streams, timeline.ends, strict=True)}
+    ends = {s.key: np.array(e, np.int64) for s, e in zip(loaded.streams, timeline.ends, strict=True)}
     parts = []
     for index, stream in enumerate(loaded.streams):
         n = len(stream)
-        stall, cause = _stalls(loaded, stream, starts[index], ends)
+        before = _free_since(loaded, stream, timeline, ends)
+        stall, cause = _stalls(loaded, stream, starts[index], ends, before)
         paid = np.zeros((n, len(_PAID)), np.int64)
         if timeline.accounts[index].rows:
             rows = np.array(timeline.accounts[index].rows, np.int64)
@@ -40,7 +44,7 @@ def record_trace(loaded: Loaded, timeline: Timeline) -> Trace:
                 "position": np.arange(n),
                 "opcode": stream.opcode,
                 "start": starts[index],
-                "end": ends[stream.number],
+                "end": ends[stream.key],
                 "stall_cycles": stall,
                 "stall_cause": cause,
                 "bytes": stream.written_bytes,
@@ -64,16 +68,23 @@ def _no_columns() -> dict[str, np.ndarray[Any, Any]]:
     return {name: np.zeros(0, np.int64) for name in names}
 
 
+def _free_since(loaded: Loaded, stream: Stream, timeline: Timeline, ends: Ends) -> int:
+    """Cycle in which a stream's unit retired its last instruction for an earlier job; 0 where there was none."""
+    begin = timeline.begins[stream.job]
+    there = (s for s in loaded.streams if s.number == stream.number and timeline.begins[s.job] < begin)
+    return max((int(ends[s.key][-1]) for s in there), default=0)
+
+
 def _stalls(
-    loaded: Loaded, stream: Stream, starts: np.ndarray[Any, Any], ends: dict[int, np.ndarray[Any, Any]]
+    loaded: Loaded, stream: Stream, starts: np.ndarray[Any, Any], ends: Ends, free_since: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Cycles each instruction's unit stood still for it, and what came last."""
-    sync, own = loaded.hardware.sync, ends[stream.number]
-    before = np.concatenate(([0], own[:-1]))
+    sync, own = loaded.hardware.sync, ends[stream.key]
+    before = np.concatenate(([free_since], own[:-1]))
     stall = starts - before
     cause = np.full(len(stream), NO_STALL, np.int32)
     latest = before.copy()
-    cause[0] = STALL_ARRIVAL if stream.arrival else NO_STALL  # any counter moves after the arrival only
+    cause[0] = STALL_ARRIVAL if stall[0] else NO_STALL  # unless a counter came last, all of which move after it
     for slot in range(stream.wait_units.shape[1]):
         units, values = stream.wait_units[:, slot], stream.wait_values[:, slot]
         for producer in np.unique(units[units >= 0]).tolist():
@@ -82,7 +93,7 @@ def _stalls(
             rows = np.flatnonzero(units == producer)
             near = producer // UNITS_PER_CORE == stream.number // UNITS_PER_CORE
             latency = sync.counter_latency_cycles if near else sync.cross_core_latency_cycles
-            visible = ends[producer][values[rows] - 1] + latency
+            visible = ends[stream.job, producer][values[rows] - 1] + latency
             later = visible > latest[rows]
             latest[rows[later]] = visible[later]
             cause[rows[later]] = producer

@@ -33,7 +33,9 @@ class JobResult:
     Attributes:
         name: the job's.
         cores: physical core of each logical one.
-        arrival: cycle from which its units could start.
+        arrival: cycle of its request.
+        begin: cycle in which it had its cores; later than ``arrival`` where an earlier job had one of them. None in
+            ``Mode.VALUES``.
         end: cycle in which its last instruction retired; None in ``Mode.VALUES``.
         outputs: bytes of the output segments, uint8[size] by name; empty in ``Mode.TIME``.
     """
@@ -41,17 +43,18 @@ class JobResult:
     name: str
     cores: tuple[int, ...]
     arrival: int
+    begin: int | None
     end: int | None
     outputs: dict[str, np.ndarray[Any, Any]]
 
     @property
     def cycles(self) -> int:
-        """Cycles from arrival to the last retirement.
+        """Cycles from having its cores to the last retirement.
 
         Raises:
             SimulationError: the run had no time.
         """
-        return _timed(self.end) - self.arrival
+        return _timed(self.end) - _timed(self.begin)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,13 +119,13 @@ def simulate(
     trace: bool = True,
     fill: int = 0,
 ) -> Result:
-    """Run programs side by side.
+    """Run programs side by side, and one after the other where they share cores.
 
-    The same jobs give the same values and the same cycles, always.
+    The same jobs give the same values and the same cycles, always. Each has memories of its own.
 
     Args:
         hardware: the machine.
-        jobs: what to run, on cores of their own.
+        jobs: what to run; jobs that share a core take turns.
         mode: values, time, or both.
         allow_unverified: run programs that are not proven. Their races have a defined outcome (reads and writes
             happen at retirement, in the order of physical units within a cycle), their deadlocks are errors; accesses
@@ -133,7 +136,7 @@ def simulate(
             with different bytes and different outputs show a read of something nobody wrote.
 
     Raises:
-        UsageError: jobs that do not fit the machine, one another, or their inputs.
+        UsageError: jobs that do not fit the machine or their inputs.
         UnverifiedProgramError: a program that is not proven, or leaves its memory.
         DeadlockError: nothing can go on; the message says who waits for what.
         CycleLimitError: instructions are left after ``max_cycles``; so does this one.
@@ -167,14 +170,16 @@ def simulate(
 
 def _job_result(loaded: Loaded, index: int, timeline: Timeline | None, executor: Executor | None) -> JobResult:
     job = loaded.jobs[index]
-    end = None
+    begin = end = None
     if timeline is not None:
+        begin = timeline.begins[index]
         mine = (ends[-1] for ends, s in zip(timeline.ends, loaded.streams, strict=True) if s.job == index)
-        end = max(mine, default=job.arrival_cycle)
+        end = max(mine, default=begin)
     return JobResult(
         name=job_name(job),
         cores=loaded.cores[index],
         arrival=job.arrival_cycle,
+        begin=begin,
         end=end,
         outputs={} if executor is None else executor.outputs(index),
     )

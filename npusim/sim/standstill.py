@@ -5,19 +5,20 @@ Called by the engine, and by the executor of values, when instructions are left 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from npusim.errors import CycleLimitError, Waiting
 
+from .loader import job_name
 from .stream import Loaded, Stream
 from .trace import physical_name
 
-Retired = Callable[[int], int]
-"""Physical unit number -> how many of its instructions have retired."""
+Retired = Mapping[tuple[int, int], int]
+"""By job and physical unit number: how many of its instructions have retired; 0 for units without work."""
 
-Started = Callable[[int], bool]
-"""Physical unit number -> whether its first instruction that has not retired has started."""
+Started = Set[tuple[int, int]]
+"""Jobs and physical unit numbers whose first instruction that has not retired has started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +57,10 @@ def standing(loaded: Loaded, stream: Stream, retired: Retired, started: Started)
         loaded: the run's streams.
         stream: an unfinished one.
         retired: the counters.
-        started: whether units are in the middle of an instruction.
+        started: the units in the middle of an instruction.
     """
-    position = retired(stream.number)
-    if not started(stream.number):
+    position = retired[stream.key]
+    if stream.key not in started:
         needs = _missing_counters(stream, position, retired)
     elif position in stream.meetings:
         needs = _missing_participants(loaded, stream, position, retired, started)
@@ -70,9 +71,17 @@ def standing(loaded: Loaded, stream: Stream, retired: Retired, started: Started)
     )
 
 
+def queued(loaded: Loaded, stream: Stream) -> StandingInstruction:
+    """The first instruction of a stream whose job has not had its cores yet."""
+    turns = f"turns of job {job_name(loaded.jobs[stream.job])}"
+    return StandingInstruction(
+        unit=stream.name, index=0, needs=((turns, 1, 0),), instruction=loaded.describe(stream, 0)
+    )  # fmt: skip
+
+
 def _missing_counters(stream: Stream, position: int, retired: Retired) -> tuple[tuple[str, int, int], ...]:
     pairs = zip(stream.wait_units[position].tolist(), stream.wait_values[position].tolist(), strict=True)
-    needs = [(unit, value, retired(unit)) for unit, value in pairs if unit != -1]
+    needs = [(unit, value, retired[stream.job, unit]) for unit, value in pairs if unit != -1]
     missing = [need for need in needs if need[2] < need[1]] or needs  # all are there, but not yet visible
     return tuple((physical_name(unit), value, reached) for unit, value, reached in missing)
 
@@ -81,13 +90,13 @@ def _missing_participants(
     loaded: Loaded, stream: Stream, position: int, retired: Retired, started: Started
 ) -> tuple[tuple[str, int, int], ...]:
     meeting = stream.meetings[position]
-    streams = {other.number: other for other in loaded.streams}
+    streams = {other.number: other for other in loaded.streams if other.job == stream.job}
     needs = []
     for logical in meeting.units:
         number = loaded.physical(stream.job, logical)
         other = streams.get(number)
-        there = retired(number)
-        if other is not None and other.meetings.get(there) == meeting and started(number):
+        there = retired[stream.job, number]
+        if other is not None and other.meetings.get(there) == meeting and other.key in started:
             continue
         met = 0 if other is None else sum(m.name == meeting.name for p, m in other.meetings.items() if p < there)
         needs.append((f"barriers {meeting.name} of {physical_name(number)}", meeting.turn + 1, met))

@@ -80,7 +80,6 @@ class Stream:
         number: physical unit number.
         logical: logical unit number in the program.
         job: index of the job.
-        arrival: cycle from which the unit is free.
         opcode: int32[n].
         durations: cycles from start to retirement; 0 for transfers and barriers, whose end the machine finds.
         banks: mask of the OCM banks streamed from; 0 for sdma.
@@ -97,7 +96,6 @@ class Stream:
     number: int
     logical: int
     job: int
-    arrival: int
     opcode: np.ndarray[Any, Any]
     durations: list[int]
     banks: list[int]
@@ -112,6 +110,11 @@ class Stream:
 
     def __len__(self) -> int:
         return len(self.durations)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Job and physical unit number, which no two streams share."""
+        return self.job, self.number
 
     @property
     def name(self) -> str:
@@ -132,7 +135,7 @@ class Loaded:
         jobs: as given.
         cores: by job: the physical core of each logical one.
         bases: by job: physical DRAM address of each segment.
-        streams: in the order of physical unit numbers.
+        streams: in the order of physical unit numbers, then of jobs.
     """
 
     hardware: Hardware
@@ -165,5 +168,5 @@ class Loaded:
         if origin:
             words.append(f"for {origin}")
         if len(self.jobs) > 1:
-            words.append(f"of job {self.jobs[stream.job].name}")
+            words.append(f"of job {self.jobs[stream.job].name or program.name}")
         return " ".join(words)

@@ -18,7 +18,7 @@ NO_STALL = -1
 STALL_BARRIER = -2
 """``stall_cause``: another participant of the barrier arrived later."""
 STALL_ARRIVAL = -3
-"""``stall_cause``: the job arrived after cycle 0 and nothing held its first instruction any longer."""
+"""``stall_cause``: the job arrived, or had its turn, only then, and nothing held its first instruction any longer."""
 
 _CAUSES = {NO_STALL: "", STALL_BARRIER: "barrier", STALL_ARRIVAL: "arrival"}
 
@@ -55,12 +55,12 @@ class Trace:
         job: int32[n], which job.
         core: int32[n], physical core.
         unit: int32[n], kind of unit (``isa.instruction.Unit``).
-        position: int64[n], index in the unit's stream: the program counter.
+        position: int64[n], index in the unit's stream of the job: the program counter.
         opcode: int32[n].
         start: int64[n], cycle.
         end: int64[n], retire cycle.
         stall_cycles: int64[n], cycles the unit stood still before the start (since cycle 0 for its first
-            instruction); of a barrier, also those until the last participant started.
+            instruction, turns of other jobs left out); of a barrier, also those until the last participant started.
         stall_cause: int32[n], physical unit number (``5 * core + unit``) whose counter became visible last, the first
             one named where several did; or ``NO_STALL``, ``STALL_BARRIER``, ``STALL_ARRIVAL``.
         bytes: int64[n], bytes it writes, those of a multicast once.

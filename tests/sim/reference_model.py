@@ -29,8 +29,21 @@ from tests.sim.reference_durations import (
     vector_cycles,
 )
 
-Times = dict[tuple[int, Unit, int], tuple[int, int]]
-"""(physical core, unit, position in the stream) -> (start cycle, retire cycle)."""
+Times = dict[tuple[int, int, Unit, int], tuple[int, int]]
+"""(job, physical core, unit, position in the stream) -> (start cycle, retire cycle)."""
+
+CallTimes = list[tuple[int, int, int, int]]
+"""(job, cycle of the request, cycle in which it had its cores, cycle in which it ended) of each call, sorted."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a job is called again and again: every ``period`` cycles, or ``gap`` cycles after each end."""
+
+    calls: int
+    period: Fraction | None = None
+    gap: int = 0
+    runs: int = 1
 
 
 def reference_times(
@@ -44,10 +57,34 @@ def reference_times(
 
     Args:
         hardware: the hardware description (``npusim.config``).
-        jobs: programs, each with the physical cores of its logical cores 0, 1, ...; no core twice.
-        arrivals: the cycle in which each job may begin; 0 without.
+        jobs: programs, each with the physical cores of its logical cores 0, 1, ...
+        arrivals: the cycle in which each job asks for its cores; 0 without.
         every_cycle: visit every cycle, also those for which nothing was announced.
     """
+    machine = _machine(hardware, jobs, arrivals, [None] * len(jobs))
+    machine.run(every_cycle)
+    return machine.times
+
+
+def reference_calls(
+    hardware: Hardware,
+    jobs: Sequence[tuple[Program, Sequence[int]]],
+    *,
+    arrivals: Sequence[int],
+    paces: Sequence[Pace],
+) -> CallTimes:
+    """The calls of jobs that are called again and again until each has had its number; arguments as above."""
+    machine = _machine(hardware, jobs, arrivals, paces)
+    machine.run(every_cycle=False)
+    return sorted(machine.calls)
+
+
+def _machine(
+    hardware: Hardware,
+    jobs: Sequence[tuple[Program, Sequence[int]]],
+    arrivals: Sequence[int],
+    paces: Sequence[Pace | None],
+) -> Machine:
     machine = Machine(hardware)
     next_free = 0
     for number, (program, cores) in enumerate(jobs):
@@ -57,8 +94,10 @@ def reference_times(
                 next_free += 1
             bases.append(next_free)
             next_free += segment.size_bytes
-        machine.place(program, list(cores), bases, arrivals[number] if arrivals else 0)
-    return machine.run(every_cycle)
+        arrival = arrivals[number] if arrivals else 0
+        machine.jobs.append(JobState(number, program, list(cores), bases, paces[number], arrival, arrival))
+        machine.announced.add(arrival)
+    return machine
 
 
 # --------------------------------------------------------------------------------------------- the machine's parts
@@ -68,13 +107,13 @@ def reference_times(
 class UnitState:
     """One physical unit: its stream, and where it is in it."""
 
+    job: int
     core: int
     unit: Unit
     stream: list[Instruction]
     cores: list[int]
     """Physical core of each logical one of the job."""
     bases: list[int]
-    arrival: int
     executing: bool = False
     started: int = 0
     retire_at: int | None = None
@@ -100,6 +139,27 @@ class UnitState:
 
 
 @dataclass
+class JobState:
+    """One job: what it wants, and how far it is."""
+
+    number: int
+    program: Program
+    cores: list[int]
+    bases: list[int]
+    pace: Pace | None
+    arrival: int
+    next_request: int | None
+    requests: int = 0
+    unanswered: list[int] = field(default_factory=list)
+    ended: int = 0
+    requested: int = 0
+    began: int = 0
+    runs_left: int = 0
+    units: list[UnitState] = field(default_factory=list)
+    """Those of the present run; none where the job does not have its cores."""
+
+
+@dataclass
 class Server:
     """The DRAM controller or the core path: one request of each core at most, one group in service."""
 
@@ -114,6 +174,9 @@ class Machine:
 
     def __init__(self, hardware: Hardware) -> None:
         self.hw = hardware
+        self.jobs: list[JobState] = []
+        self.queue: list[tuple[int, int]] = []
+        self.calls: CallTimes = []
         self.units: dict[int, UnitState] = {}
         self.dram, self.path = Server(), Server()
         self.open_pages: dict[int, int] = {}
@@ -124,28 +187,76 @@ class Machine:
         self.announced: set[int] = {0}
         self.times: Times = {}
 
-    def place(self, program: Program, cores: list[int], bases: list[int], arrival: int) -> None:
-        for number in program.streams:
-            core, unit = cores[number // UNITS_PER_CORE], Unit(number % UNITS_PER_CORE)
-            physical = core * UNITS_PER_CORE + unit
-            assert physical not in self.units, "two jobs on one core"
-            self.units[physical] = UnitState(core, unit, program.instructions(number), cores, bases, arrival)
-        self.announced.add(arrival)
-
-    def run(self, every_cycle: bool) -> Times:
-        order = [self.units[number] for number in sorted(self.units)]
+    def run(self, every_cycle: bool) -> None:
         cycle = 0
-        while not all(unit.finished for unit in order):
+        while True:
             if cycle in self.announced or every_cycle:
-                self.complete(cycle, order)
-                self.issue(cycle, order)
-                self.arbitrate(cycle, order)
+                self.complete(cycle, self.in_order())
+                self.take_turns(cycle)
+                self.issue(cycle, self.in_order())
+                self.arbitrate(cycle, self.in_order())
                 self.announced = {later for later in self.announced if later > cycle}
+            if all(job.ended >= (job.pace.calls if job.pace else 1) for job in self.jobs):
+                return
             if not self.announced:
-                stuck = [f"core{u.core}.{u.unit}[{len(u.retired)}]" for u in order if not u.finished]
-                assert not stuck, f"deadlock at cycle {cycle}: {stuck}"
-            cycle = cycle + 1 if every_cycle else min(self.announced, default=cycle)
-        return self.times
+                stuck = [f"core{u.core}.{u.unit}[{len(u.retired)}]" for u in self.in_order() if not u.finished]
+                raise AssertionError(f"deadlock at cycle {cycle}: {stuck}")
+            cycle = cycle + 1 if every_cycle else min(self.announced)
+
+    def in_order(self) -> list[UnitState]:
+        """The units of all jobs that have their cores."""
+        return [self.units[number] for number in sorted(self.units)]
+
+    # Between completions and issue: requests and turns.
+
+    def take_turns(self, cycle: int) -> None:
+        for job in self.jobs:
+            if job.units and all(unit.finished for unit in job.units):
+                self.end_run(job, cycle)
+        for job in self.jobs:
+            if job.next_request == cycle:
+                job.unanswered.append(cycle)
+                job.requests += 1
+                job.next_request = None
+                if job.pace and job.pace.period:
+                    self.ask(job, math.floor(job.arrival + job.requests * job.pace.period))
+            if job.unanswered and not job.units and job.number not in [number for _, number in self.queue]:
+                self.queue.append((cycle, job.number))
+        spoken_for = {core for job in self.jobs if job.units for core in job.cores}
+        for joined, number in sorted(self.queue):
+            job = self.jobs[number]
+            if not spoken_for & set(job.cores):
+                self.queue.remove((joined, number))
+                job.requested, job.began = job.unanswered.pop(0), cycle
+                job.runs_left = job.pace.runs if job.pace else 1
+                self.begin_run(job)
+            spoken_for |= set(job.cores)
+
+    def ask(self, job: JobState, cycle: int) -> None:
+        job.next_request = cycle
+        self.announced.add(cycle)
+
+    def begin_run(self, job: JobState) -> None:
+        job.runs_left -= 1
+        job.units = []
+        for number in job.program.streams:
+            core, unit = job.cores[number // UNITS_PER_CORE], Unit(number % UNITS_PER_CORE)
+            physical = core * UNITS_PER_CORE + unit
+            state = UnitState(job.number, core, unit, job.program.instructions(number), job.cores, job.bases)
+            self.units[physical] = state
+            job.units.append(state)
+            self.met = {key: value for key, value in self.met.items() if key[0] != physical}
+
+    def end_run(self, job: JobState, cycle: int) -> None:
+        self.units = {number: unit for number, unit in self.units.items() if unit.job != job.number}
+        job.units = []
+        if job.runs_left:
+            self.begin_run(job)
+            return
+        self.calls.append((job.number, job.requested, job.began, cycle))
+        job.ended += 1
+        if job.pace and not job.pace.period:
+            self.ask(job, cycle + job.pace.gap)
 
     # Phase 1: completions.
 
@@ -161,7 +272,7 @@ class Machine:
                     self.retire_later(unit, cycle + latency_of(unit))
         for unit in order:
             if unit.executing and unit.retire_at == cycle:
-                self.times[unit.core, unit.unit, len(unit.retired)] = (unit.started, cycle)
+                self.times[unit.job, unit.core, unit.unit, len(unit.retired)] = (unit.started, cycle)
                 unit.retired.append(cycle)
                 unit.executing, unit.retire_at, unit.banks = False, None, set()
                 self.announced.add(cycle + self.hw.sync.counter_latency_cycles)
@@ -183,7 +294,7 @@ class Machine:
 
     def issue(self, cycle: int, order: list[UnitState]) -> None:
         for unit in order:
-            if not unit.finished and not unit.executing and cycle >= unit.arrival and self.waits_visible(unit, cycle):
+            if not unit.finished and not unit.executing and self.waits_visible(unit, cycle):
                 unit.executing, unit.started = True, cycle
                 unit.banks = ocm_banks(self.hw, unit.instruction, unit.core, unit.cores)
                 self.begin(unit, cycle)
@@ -246,6 +357,7 @@ class Machine:
             one_core = len({other.core for other in arrived}) == 1
             sync = self.hw.sync
             latency = sync.counter_latency_cycles if one_core else sync.cross_core_latency_cycles
+            del self.barriers[tuple(sorted(participants)), i.id, occurrence]
             for other in arrived:
                 self.retire_later(other, cycle + latency)
 

@@ -17,8 +17,8 @@ from isa.instruction import MNEMONICS
 from isa.program import Program, make_program
 from npusim.config import Hardware, load
 from npusim.timing import uncontended_cycles
-from tests.sim.engine_times import engine_times
-from tests.sim.reference_model import reference_times
+from tests.sim.engine_times import engine_calls, engine_times
+from tests.sim.reference_model import Pace, reference_calls, reference_times
 from tests.sim.reference_programs import FIELDS, Chooser, random_instruction, random_program, random_segments
 
 Placed = tuple[Program, tuple[int, ...], int]
@@ -94,6 +94,28 @@ def situations(draw: Any, most: int = 24) -> tuple[Hardware, list[Placed]]:
     return hardware, jobs
 
 
+@st.composite
+def shared_cores(draw: Any, most: int = 8) -> tuple[Hardware, list[Placed]]:
+    """A machine and two to four short programs on any of its cores, arriving in any order."""
+    hardware = draw(machines())
+    c = Chooser(draw, hardware.ocm.bytes)
+    jobs: list[Placed] = []
+    for number in range(c.n(2, 4)):
+        cores = draw(st.permutations(range(hardware.machine.cores)))[: c.n(1, hardware.machine.cores)]
+        program = random_program(c, f"program{number}", len(cores), c.n(1, most))
+        jobs.append((program, tuple(cores), c.pick((0, c.n(0, 100), c.n(0, 1000)))))
+    return hardware, jobs
+
+
+@st.composite
+def paces(draw: Any, count: int) -> list[Pace]:
+    """How often jobs are called: a few times, back to back or by a clock that may be too fast for them."""
+    closed = st.builds(Pace, calls=st.integers(1, 3), gap=st.integers(0, 300), runs=st.integers(1, 2))
+    period = st.fractions(50, 3_000, max_denominator=7)
+    clocked = st.builds(Pace, calls=st.integers(1, 3), period=period, runs=st.integers(1, 2))
+    return list(draw(st.lists(closed | clocked, min_size=count, max_size=count)))
+
+
 def arguments(jobs: Sequence[Placed]) -> tuple[list[tuple[Program, tuple[int, ...]]], list[int]]:
     """Jobs as ``engine_times`` and ``reference_times`` take them: programs on cores, and arrivals."""
     return [(program, cores) for program, cores, _ in jobs], [arrival for *_, arrival in jobs]
@@ -132,13 +154,35 @@ def test_each_instruction_alone(mnemonic, data):
     calm = hardware.with_values({"dram.refresh_interval_cycles": 0, "dram.refresh_cycles": 0})
     first_pages = -(-program.segments[0].size_bytes // calm.dram.page_bytes)
     base = first_pages * calm.dram.page_bytes if getattr(instruction, "segment", 0) == 1 else 0
-    start, retire = reference_times(calm, arguments(jobs)[0])[0, unit, 0]
+    start, retire = reference_times(calm, arguments(jobs)[0])[0, 0, unit, 0]
     assert uncontended_cycles(instruction, unit, calm, base) == retire - start
 
 
 @settings(max_examples=200)
 @given(situations())
 def test_engine_and_reference_agree(situation):
+    check_agreement(*situation)
+
+
+@settings(max_examples=40)
+@given(shared_cores())
+def test_engine_and_reference_agree_on_turns(situation):
+    check_agreement(*situation)
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_engine_and_reference_agree_on_calls(data):
+    hardware, jobs = data.draw(shared_cores(most=5))
+    (placed, arrivals), demanded = arguments(jobs), data.draw(paces(len(jobs)))
+    expected = reference_calls(hardware, placed, arrivals=arrivals, paces=demanded)
+    assert engine_calls(hardware, placed, arrivals=arrivals, paces=demanded) == expected
+
+
+@pytest.mark.slow
+@settings(max_examples=1_000)
+@given(shared_cores(most=30))
+def test_engine_and_reference_agree_on_many_turns(situation):
     check_agreement(*situation)
 
 
