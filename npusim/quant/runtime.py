@@ -1,4 +1,4 @@
-"""Float inference by onnxruntime: the only place of quantization that starts it.
+"""Inference by onnxruntime with any of a model's values as results.
 
 Used by the check of the float graph, by calibration and by what compares models. Nothing is measured or decided here.
 """
@@ -36,18 +36,14 @@ class Runner:
         Raises:
             QuantizationError: onnxruntime refuses the model.
         """
-        import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what it has to say comes as an exception
-        if plain:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        content = with_outputs(model, names).SerializeToString()
+        from . import exact
+
         failures = (refusals.Fail, refusals.InvalidGraph, refusals.InvalidArgument, refusals.NotImplemented,
                     refusals.RuntimeException)  # fmt: skip
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = exact.session(with_outputs(model, names), optimized=not plain)
         except failures as error:
             raise QuantizationError(f"onnxruntime cannot run the model: {str(error).splitlines()[0]}") from error
         self._failures = failures

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from isa import law
 from npusim.graph.ir import ACTIVATION_DTYPES, DTYPES, Array, Graph, Node, Tensor
+from npusim.quant import exact
 
 OPERATIONS: dict[str, Callable[[Any], Any]] = {}
 
@@ -431,7 +431,7 @@ def tile(call: Call) -> Array:
 @operation("cpu")
 def cpu(call: Call) -> list[Array]:
     """All results; their types and shapes are checked as those of other operations are."""
-    session = onnxruntime.InferenceSession(call.attributes["model"], providers=["CPUExecutionProvider"])
+    session = exact.session(call.attributes["model"])
     names = [value.name for value in session.get_inputs()]
     results = session.run(None, dict(zip(names, call.values, strict=True)))
     for result, tensor in zip(results, call.results, strict=True):

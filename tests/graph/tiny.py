@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from npusim import graph
 from npusim.graph.ir import Array, Graph
+from npusim.quant import exact
 from tests.graph.interpret import run
 
 CODES = {
@@ -92,11 +92,7 @@ def onnxruntime_values(model: onnx.ModelProto, feeds: Mapping[str, Array], *, pl
     Args:
         plain: without any fusion, so that real operators compute in float32.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if plain:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = exact.session(model, optimized=not plain)
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
@@ -14,6 +13,7 @@ from isa.dtypes import DType
 from isa.instructions import Parameters
 from isa.memory import Memory
 from isa.region import Region, Space
+from npusim.quant import exact
 
 SIZE_BYTES = 1 << 20
 
@@ -73,11 +73,7 @@ def run_node(
     )  # fmt: skip
     opsets = [helper.make_opsetid("", onnx_opset), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    (result,) = session.run(None, {feed: arrays[feed]})
+    (result,) = exact.session(model, threads=1).run(None, {feed: arrays[feed]})
     return np.asarray(result)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from isa import law
 from isa.instructions.matrix import block_weights
 from npusim import kernels
+from npusim.quant import exact
 
 pytestmark = pytest.mark.slow
 
@@ -69,13 +69,8 @@ def run(operator: str, domain: str, inputs: list[Any], live: dict[int, str], sha
     out = helper.make_tensor_value_info("y", TYPES[np.dtype(dtype)], shape)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
     graph = helper.make_graph([node], "case", infos, [out], constants)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = ort.InferenceSession(
-        helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString(), options,
-        providers=["CPUExecutionProvider"],
-    )  # fmt: skip
-    return session.run(None, feeds)[0]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    return exact.session(model, threads=1).run(None, feeds)[0]
 
 
 def all_equal(make: Any) -> None:

@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 
 import npusim
+from npusim.quant import exact
 from tests.graph.tiny import onnxruntime_values, random_feeds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +22,7 @@ def session(several_built):
 
 @pytest.fixture(scope="module")
 def theirs(several):
-    return onnxruntime.InferenceSession(several.SerializeToString(), providers=["CPUExecutionProvider"])
+    return exact.session(several)
 
 
 @pytest.fixture
@@ -155,6 +156,7 @@ def test_reprs_say_what_one_wants_to_know(several_built):
 SCRIPT = """
 import sys
 import numpy as np
+import onnxruntime
 import axengine as axe
 
 session = axe.InferenceSession(sys.argv[1])
