@@ -53,6 +53,12 @@ def _compare() -> ModuleType:
     return compare
 
 
+def _profile() -> ModuleType:
+    from npusim.cli import profile
+
+    return profile
+
+
 def _check() -> ModuleType:
     from npusim.cli import check
 
@@ -65,6 +71,7 @@ COMMANDS: dict[str, tuple[Callable[[], ModuleType], str]] = {
     "run": (_run, "run models and programs: exact integers and cycles"),
     "bench": (_bench, "latency of a built model, as the board's tool prints it"),
     "compare": (_compare, "build a model for several core allocations or machines and compare them"),
+    "profile": (_profile, "see where the cycles go: a report in one HTML file, and a trace for Perfetto"),
     "check": (_check, "find the first tensor of a built model that differs from onnxruntime's"),
     "asm": (_assembly, "assemble a program"),
     "disasm": (_assembly, "print a program as assembly text"),

@@ -1,0 +1,124 @@
+"""A profile: one run of one program with everything that page, plots and trace file show of it.
+
+Made by ``profile`` for the session and the command line; drawn by the other modules of this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from isa.program import Program
+from npusim.config import Hardware
+from npusim.report.curve import Curve
+from npusim.report.occupancy import occupancy
+from npusim.report.summary import Summary
+from npusim.report.traffic import dram_traffic
+from npusim.sim.trace import Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPrecision:
+    """How far a layer's quantized result is from the float one.
+
+    Attributes:
+        name: of the layer.
+        op: its operation.
+        cosine: similarity of the two results, 1 where they point the same way.
+        snr_db: signal to noise ratio; infinite where they are equal.
+        max_abs_error: largest difference, in the result's own unit.
+    """
+
+    name: str
+    op: str
+    cosine: float
+    snr_db: float
+    max_abs_error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Profile:
+    """One run of one program.
+
+    Attributes:
+        name: of the model or program.
+        npu_mode: ``NPU1``: how many cores it was built for.
+        hardware: the machine.
+        cores: physical core of each logical one.
+        summary: the figures.
+        trace: of this job alone.
+        ocm: bytes in use of the OCM of each of ``cores``.
+        scratch: bytes in use of the DRAM that holds intermediate results.
+        resident_bytes: what DRAM holds all the time, by kind of segment.
+        reads: bytes a cycle from DRAM.
+        writes: bytes a cycle to DRAM.
+        sources: ONNX nodes of each layer that has any, by the layer's name.
+        precision: what a precision analysis found; empty where there was none.
+        versions: of what built the model, by name.
+    """
+
+    name: str
+    npu_mode: str
+    hardware: Hardware
+    cores: tuple[int, ...]
+    summary: Summary
+    trace: Trace
+    ocm: tuple[Curve, ...]
+    scratch: Curve
+    resident_bytes: Mapping[str, int]
+    reads: Curve
+    writes: Curve
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    precision: tuple[LayerPrecision, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ocm_peak_bytes(self) -> int:
+        """Most bytes ever in use in one core's OCM."""
+        return max((int(curve.peak) for curve in self.ocm), default=0)
+
+    @property
+    def title(self) -> str:
+        """``swin_t on NPU3 of ax650n``."""
+        return f"{self.name} on {self.npu_mode} of {self.hardware.machine.name}"
+
+
+def profile(
+    program: Program,
+    trace: Trace,
+    summary: Summary,
+    hardware: Hardware,
+    *,
+    name: str = "",
+    job: int = 0,
+    cores: Sequence[int] | None = None,
+    sources: Mapping[str, tuple[str, ...]] | None = None,
+    precision: Sequence[LayerPrecision] = (),
+    versions: Mapping[str, str] | None = None,
+) -> Profile:
+    """Everything a report shows of one job.
+
+    Args:
+        program: what ran.
+        trace: of the run; other jobs in it are left aside.
+        summary: the figures of the job.
+        hardware: the machine.
+        name: of the model; by default the program's.
+        job: position of the job in the run.
+        cores: physical core of each logical one; by default the first ones.
+        sources: ONNX nodes by layer.
+        precision: what a precision analysis found.
+        versions: of what built the model.
+    """
+    mine = trace.select(job=job)
+    placed = tuple(range(program.cores)) if cores is None else tuple(cores)
+    ocm, scratch = occupancy(program, mine, placed, hardware.ocm.bytes)
+    reads, writes = dram_traffic(mine)
+    resident: dict[str, int] = {}
+    for segment in program.segments:
+        resident[str(segment.kind)] = resident.get(str(segment.kind), 0) + segment.size_bytes
+    return Profile(
+        name=name or program.name, npu_mode=f"NPU{program.cores}", hardware=hardware, cores=placed, summary=summary,
+        trace=mine, ocm=ocm, scratch=scratch, resident_bytes=resident, reads=reads, writes=writes,
+        sources=sources or {}, precision=tuple(precision), versions=versions or {},
+    )  # fmt: skip

@@ -1,0 +1,34 @@
+"""Bytes of DRAM over time, read and written: from the transfers in a trace.
+
+Used by ``profile``. A transfer's bursts are spread evenly over its execution, because the trace does not keep their
+cycles; short windows can therefore show a little more than the machine's peak.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isa.instructions import Store
+from npusim.report.curve import Curve
+from npusim.sim.trace import Trace
+
+WINDOWS = 2500
+"""A run is cut into so many windows of equal length, or fewer where they would be shorter than a cycle."""
+
+
+def dram_traffic(trace: Trace) -> tuple[Curve, Curve]:
+    """Bytes a cycle read from DRAM and written to it: the mean of each window."""
+    writes = trace.opcode == Store.layout.opcode
+    window = max(-(-trace.cycles // WINDOWS), 1)
+    edges = np.arange(0, trace.cycles + window, window)
+    return _rate(trace.take(~writes), edges), _rate(trace.take(writes), edges)
+
+
+def _rate(transfers: Trace, edges: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Curve:
+    moving = transfers.take(transfers.dram_bytes > 0)
+    start, end, size = moving.start[:, None], moving.end[:, None], moving.dram_bytes[:, None]
+    done = np.zeros(len(edges))
+    for part in np.array_split(np.arange(len(moving)), 1 + len(moving) // 4096):  # in pieces, to bound the memory
+        share = np.clip((edges - start[part]) / (end[part] - start[part]), 0.0, 1.0)
+        done += (share * size[part]).sum(axis=0)
+    return Curve(cycles=edges, values=np.append(np.diff(done) / np.diff(edges), 0.0))

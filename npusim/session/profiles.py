@@ -1,0 +1,66 @@
+"""Profiles of built models and programs: run once for their cycles, with what is known about their layers.
+
+Used by ``npusim profile`` and by notebooks. What a report shows of a profile is ``npusim.report``'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from isa.program import Program
+from npusim.axmodel import Axmodel
+from npusim.config import Hardware
+from npusim.session.machine import hardware_of
+from npusim.session.summaries import summary_of
+
+if TYPE_CHECKING:
+    from npusim.report.profile import LayerPrecision, Profile
+
+
+def profile_model(
+    model: Axmodel,
+    hardware: Hardware | None = None,
+    *,
+    cores: Sequence[int] | None = None,
+    precision: Sequence[LayerPrecision] = (),
+) -> Profile:
+    """The profile of one call of a built model, alone on the machine.
+
+    Args:
+        model: a built model.
+        hardware: the machine; by default the one the model was built for.
+        cores: physical cores; by default the first ones.
+        precision: what a precision analysis found.
+
+    Raises:
+        UsageError: cores that do not fit.
+        AxmodelError: the machine the model was built for cannot be restored.
+    """
+    from npusim.report.profile import profile
+    from npusim.sim import Job, Mode, simulate
+
+    machine = hardware or hardware_of(model)
+    job = Job(program=model.program, cores=cores, name=model.name)
+    result = simulate(machine, job, mode=Mode.TIME)
+    return profile(
+        model.program, result.trace, summary_of(result, model, machine), machine, name=model.name,
+        cores=result.jobs[0].cores, sources={layer.name: layer.source for layer in model.layers},
+        precision=precision, versions=model.versions,
+    )  # fmt: skip
+
+
+def profile_program(program: Program, hardware: Hardware, *, cores: Sequence[int] | None = None) -> Profile:
+    """The profile of a program.
+
+    Raises:
+        UsageError: cores that do not fit.
+        UnverifiedProgramError: the program cannot be proven.
+    """
+    from npusim.report.profile import profile
+    from npusim.report.summary import summarize
+    from npusim.sim import Job, Mode, simulate
+
+    result = simulate(hardware, Job(program=program, cores=cores), mode=Mode.TIME)
+    summary = summarize(result.trace, hardware, 0, result.cycles, program.cores)
+    return profile(program, result.trace, summary, hardware, cores=result.jobs[0].cores)
