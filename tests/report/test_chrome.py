@@ -69,7 +69,7 @@ def test_every_wait_that_cost_cycles_is_an_arrow_from_its_cause(matmul):
 
 
 def test_counters_end_where_they_began(chain):
-    last = {}
+    last: dict = {}
     for event in phase(chain, "C"):
         last[event["pid"], event["name"]] = event["args"]["value"]
     assert set(last.values()) == {0}

@@ -83,7 +83,7 @@ def test_parts_of_a_line_that_are_written_one_after_the_other_are_one_value():
 
 def counted(program, trace, core):
     """Bytes in use of one core, line by line and cycle by cycle, from the instructions' own regions."""
-    accesses = {}
+    accesses: dict = {}
     when = {(int(c), int(u), int(p)): (int(s), int(e)) for c, u, p, s, e in zip(
         trace.core, trace.unit, trace.position, trace.start, trace.end, strict=True)}  # fmt: skip
     for unit in program.streams:

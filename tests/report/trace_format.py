@@ -50,7 +50,7 @@ def nanoseconds(microseconds):
 
 
 def _by_thread(events, phase):
-    threads = {}
+    threads: dict = {}
     for event in events:
         if event["ph"] == phase:
             threads.setdefault((event["pid"], event["tid"]), []).append(event)
@@ -90,7 +90,7 @@ def _flows(events):
 
 
 def _counters(events):
-    last = {}
+    last: dict = {}
     for event in events:
         if event["ph"] == "C":
             key = event["pid"], event["name"]
