@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -166,6 +166,17 @@ class Dram:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The processor beside the NPU, which runs CPU subgraphs (microarchitecture 7)."""
+
+    flops_per_second: int = integer("arithmetic of all its cores together, operations/s", most=10**15)
+    bytes_per_second: int = integer("what operators read and write, bytes/s", most=10**15)
+    copy_bytes_per_second: int = integer("copies between the NPU's tensors and the host's, bytes/s", most=10**15)
+    operator_ms: float = number("starting one operator, ms", 0, 1e4)
+    subgraph_ms: float = number("calling one subgraph, ms", 0, 1e4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
     """A complete machine. Immutable, hashable, checked when it is made.
 
@@ -186,6 +197,7 @@ class Hardware:
     sync: Sync
     path: CorePath
     dram: Dram
+    host: Host
     provenance: Mapping[str, Provenance] = field(compare=False, repr=False)
     source: str = field(default="", compare=False, repr=False)
 
@@ -216,9 +228,14 @@ class Hardware:
         """All values by dotted key, in the order of declaration."""
         return {path: getattr(getattr(self, path.split(".")[0]), path.split(".")[1]) for path in KEYS}
 
-    def fingerprint(self) -> str:
-        """SHA-256 of the values, in hexadecimal; another name or other notes leave it as it is."""
-        numbers = {path: value for path, value in self.values().items() if KEYS[path].has_provenance}
+    def fingerprint(self, paths: Collection[str] | None = None) -> str:
+        """SHA-256 of the values, in hexadecimal; another name or other notes leave it as it is.
+
+        Args:
+            paths: the keys that count, for a description that knew fewer; by default all.
+        """
+        counted = KEYS if paths is None else paths
+        numbers = {path: v for path, v in self.values().items() if KEYS[path].has_provenance and path in counted}
         return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
 
     def with_values(self, changes: Mapping[str, Any]) -> Hardware:
@@ -243,7 +260,7 @@ CONV_UNITS = 2
 
 SECTIONS: dict[str, type] = {
     "machine": Machine, "conv": Conv, "teng": Teng, "cv": Cv, "sdma": Sdma, "ocm": Ocm, "sync": Sync,
-    "path": CorePath, "dram": Dram,
+    "path": CorePath, "dram": Dram, "host": Host,
 }  # fmt: skip
 """Tables of the file, in the order of ``Hardware``."""
 

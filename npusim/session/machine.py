@@ -56,14 +56,14 @@ def hardware_of(model: Axmodel) -> Hardware:
     """
     if model.hardware in config.NAMES:
         known = config.load(model.hardware)
-        if known.fingerprint() == model.hardware_fingerprint:
+        if known.fingerprint(model.hardware_values) == model.hardware_fingerprint:
             return known
     try:
         stored = config.load(BASE).with_values(model.hardware_values)
     except ConfigError as error:
         message = f"{model.name}: the machine it was built for cannot be restored ({error}); name one instead"
         raise AxmodelError(message) from error
-    if stored.fingerprint() != model.hardware_fingerprint:
+    if stored.fingerprint(model.hardware_values) != model.hardware_fingerprint:
         message = "the machine it was built for has values this version does not know; name one instead"
         raise AxmodelError(f"{model.name}: {message}")
     return stored
