@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -38,6 +39,21 @@ class SegmentKind(IntEnum):
         return self.name.lower()
 
 
+_NAME_MARKS = "_.-/:"
+
+
+def segment_name(name: str) -> str:
+    """The name of a segment for a tensor called ``name``: the same where that is allowed, else a legible stand-in.
+
+    >>> segment_name("stem/conv:0")
+    'stem/conv:0'
+    >>> segment_name("my image")
+    'my_image:538f098f'
+    """
+    legible = "".join(c if c.isalnum() or c in _NAME_MARKS else "_" for c in name)
+    return name if name and legible == name else f"{legible}:{zlib.crc32(name.encode()):08x}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """A named range of DRAM.
@@ -56,7 +72,7 @@ class Segment:
     data: np.ndarray[Any, Any] | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or not all(c.isalnum() or c in "_.-/:" for c in self.name):
+        if self.name != segment_name(self.name):
             raise ProgramError(f"segment name {self.name!r} has characters other than letters, digits and _.-/:")
         if self.size_bytes < 1:
             raise ProgramError(f"segment {self.name}: size must be at least 1 byte, not {self.size_bytes}")

@@ -14,6 +14,7 @@ from typing import Any
 from npusim import __version__
 from npusim.cli.files import write_json
 from npusim.cli.programs import Runnable, read_model
+from npusim.cli.results import cpu_table, job_record
 from npusim.config import Hardware, load
 from npusim.errors import UsageError
 
@@ -42,18 +43,18 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from npusim.cli.results import job_record
+    from npusim.session.call import call
     from npusim.session.machine import hardware_of
-    from npusim.sim import Job, Mode, simulate
+    from npusim.sim import Mode
 
     repeat, warmup = _number("-r", arguments.repeat, 1), _number("-w", arguments.warmup, 0)
     vnpu = _number("-v", arguments.vnpu, 0)
     model = read_model(arguments.model)
     hardware = load(arguments.target_hardware) if arguments.target_hardware else hardware_of(model)
     blocks = blocks_of(vnpu, hardware)
-    cores = choose_cores(parse_mask(arguments.affinity, hardware), blocks, model.program.cores, model.npu_mode, vnpu)
-    result = simulate(hardware, Job(program=model.program, cores=cores, name=model.name), mode=Mode.TIME)
-    subject = Runnable(path=arguments.model, name=model.name, program=model.program, model=model)
+    cores = choose_cores(parse_mask(arguments.affinity, hardware), blocks, model.cores, model.npu_mode, vnpu)
+    result = call(model, hardware, {}, Mode.TIME, cores=cores)
+    subject = Runnable(path=arguments.model, name=model.name, content=model)
     row = job_record(result, 0, subject, hardware)
     del row["outputs"]
     latency = row["latency_ms"]
@@ -162,9 +163,13 @@ def _print(row: dict[str, Any], path: str) -> None:
         "hardware": row["hardware"],
         "cycles": f"{row['cycles']:,}",
     }
+    if row["cpu_parts"]:
+        lines["host"] = f"{row['host_ms']:.3f} ms of CPU parts and the launches behind them"
     rule = "-" * 70
     print("Run AxModel:")
     print("\n".join(f"{key:>12}: {value}" for key, value in lines.items()))
     print(rule)
     print(f"  min = {row['min_ms']:7.3f} ms   max = {row['max_ms']:7.3f} ms   avg = {row['avg_ms']:7.3f} ms")
     print(rule)
+    if row["cpu_parts"]:
+        print(cpu_table(row["cpu_parts"]))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from npusim.cli.progress import Progress
+from npusim.cli.results import cpu_table
 from npusim.cli.text import count
 
 if TYPE_CHECKING:
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 SHARES = {"import": 0.0, "compile": 0.1, "verify": 0.7, "simulate": 0.9, "write": 0.99}
 """How much of a build is done when a stage begins; typical, for the bar only."""
+
+
+CPU_FALLBACK_HELP = "let the CPU run what the NPU cannot: priced, and listed in every report"
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -26,6 +31,7 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     add("--target_hardware", default="ax650n", help="built-in name or TOML file (ax650n, alias AX650)")
     add("--npu_mode", default="NPU1", help="cores to build for: NPU1, NPU2 or NPU3 (NPU1)")
     add("--input_shapes", default="", help="shapes of inputs the model leaves open: a:1x3x224x224;b:1x8")
+    add("--cpu_fallback", action="store_true", help=CPU_FALLBACK_HELP)
     parser.set_defaults(execute=_build)
 
 
@@ -42,6 +48,7 @@ def _build(arguments: argparse.Namespace) -> int:
             input_shapes=arguments.input_shapes,
             output_dir=arguments.output_dir,
             output_name=arguments.output_name,
+            cpu_fallback=arguments.cpu_fallback,
             report=log.stage,
         )
     finally:
@@ -69,23 +76,28 @@ class BuildLog:
 
 
 def _print(built: Built, log: BuildLog) -> None:
-    model, program, summary, hardware = built.axmodel, built.program, built.summary, built.hardware
-    parameters = sum(s.size_bytes for s in program.segments if s.data is not None)
+    model, summary, hardware = built.axmodel, built.summary, built.hardware
+    parameters = sum(s.size_bytes for program in model.programs for s in program.segments if s.data is not None)
+    units = len({unit for program in model.programs for unit in program.streams})
+    parts = f" in {count(len(model.programs), 'program')}" if model.cpu_parts else ""
     details = {
         "import": f"{count(len(built.graph.nodes), 'operation')}, {count(len(model.inputs), 'input')}, "
         f"{count(len(model.outputs), 'output')}",
-        "compile": f"{count(len(program), 'instruction')} on {count(len(program.streams), 'unit')} of "
-        f"{count(program.cores, 'core')}, {parameters:,} bytes of parameters",
+        "compile": f"{count(built.instructions, 'instruction')}{parts} on {count(units, 'unit')} of "
+        f"{count(model.cores, 'core')}, {parameters:,} bytes of parameters",
         "verify": "no deadlock, no race, no access out of bounds",
         "simulate": f"{summary.cycles:,} cycles",
     }
     print(f"{model.name}: {model.npu_mode} of {model.hardware}")
     for line in log.lines:
         print(f"  {line}  {details.get(line.split()[0], '')}".rstrip())
+    host = f", {summary.host_ms:.3f} ms of it CPU parts and the launches behind them" if summary.cpu_parts else ""
     print(f"max_cycle = {summary.cycles:,}")
     print(
         f"latency   = {summary.latency_ms:.3f} ms at {hardware.machine.clock_hz / 1e6:,.0f} MHz, "
-        f"{hardware.machine.launch_ms} ms of it the call itself; {summary.fps:,.1f} fps"
+        f"{hardware.machine.launch_ms} ms of it the call itself{host}; {summary.fps:,.1f} fps"
     )
     print(f"MACs      = {summary.macs:,}, {summary.mac_utilization:.1%} of the peak of its cores")
     print(f"DRAM      = {summary.dram_bytes:,} bytes")
+    if summary.cpu_parts:
+        print(cpu_table([asdict(work) for work in summary.cpu_parts]))

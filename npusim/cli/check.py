@@ -56,7 +56,7 @@ def read_feeds(model: Axmodel, folder: str) -> dict[str, np.ndarray[Any, Any]]:
         UsageError: a file of the wrong size.
         OSError: a file cannot be read.
     """
-    from npusim.session.inference import numpy_type
+    from npusim.session.call import numpy_type
 
     feeds = {}
     for port in model.inputs:

@@ -6,14 +6,16 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from npusim.cli.build import CPU_FALLBACK_HELP
 from npusim.cli.files import write_json
 from npusim.cli.progress import Progress
+from npusim.cli.results import cpu_table
 from npusim.cli.text import count, table
-from npusim.config import Hardware, load
+from npusim.config import load
 from npusim.errors import UsageError
 
 if TYPE_CHECKING:
-    from npusim.graph import Graph
+    from npusim.session.builder import Built
 
 DEFAULT_MODES = 3
 """By default a machine is compared with up to so many cores."""
@@ -27,12 +29,13 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     add("--npu_modes", metavar="LIST", help="NPU1,NPU2,NPU3 (every one the machines have, up to NPU3)")
     add("--hardware", default="ax650n", metavar="LIST", help="built-in names or TOML files, with commas (ax650n)")
     add("--input_shapes", default="", help="shapes of inputs the model leaves open: a:1x3x224x224;b:1x8")
+    add("--cpu_fallback", action="store_true", help=CPU_FALLBACK_HELP)
     add("--json", metavar="FILE", help="write the rows as JSON; - for standard output")
     parser.set_defaults(execute=_compare)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from npusim.session.builder import load_graph, parse_shapes
+    from npusim.session.builder import build, load_graph, parse_shapes
     from npusim.session.machine import cores_of, npu_modes
 
     machines = [load(name) for name in _listed(arguments.hardware, "--hardware")]
@@ -44,10 +47,15 @@ def _compare(arguments: argparse.Namespace) -> int:
     rows = []
     try:
         progress.step(0.0, "import")
-        graph = load_graph(arguments.model, parse_shapes(arguments.input_shapes))
+        shapes = parse_shapes(arguments.input_shapes)
+        # with a fallback, which nodes the compiler refuses depends on the point: each imports the model for itself
+        model = arguments.model if arguments.cpu_fallback else load_graph(arguments.model, shapes)
         for index, (machine, mode) in enumerate(points):
             progress.step(index / len(points), f"{mode} of {machine.machine.name}")
-            rows.append(_row(graph, machine, mode, arguments.model))
+            built = build(
+                model, npu_mode=mode, hardware=machine, input_shapes=shapes, cpu_fallback=arguments.cpu_fallback
+            )
+            rows.append(_row(built, arguments.model))
     finally:
         progress.done()
     agree = all(row["outputs"] == rows[0]["outputs"] for row in rows)
@@ -65,18 +73,17 @@ def _listed(text: str, option: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _row(graph: Graph, machine: Hardware, mode: str, path: str) -> dict[str, Any]:
-    """Build, run on seeded random inputs, and record."""
+def _row(built: Built, path: str) -> dict[str, Any]:
+    """Run on seeded random inputs, and record."""
     from npusim.cli.programs import Runnable
     from npusim.cli.results import job_record
-    from npusim.session.builder import build
+    from npusim.session.call import call
     from npusim.session.samples import random_feeds
-    from npusim.sim import Job, simulate
+    from npusim.sim import Mode
 
-    built = build(graph, npu_mode=mode, hardware=machine)
-    model = built.axmodel
-    result = simulate(machine, Job(program=model.program, inputs=random_feeds(model.inputs), name=model.name))
-    subject = Runnable(path=path, name=model.name, program=model.program, model=model)
+    model, machine = built.axmodel, built.hardware
+    result = call(model, machine, random_feeds(model.inputs), Mode.FULL)
+    subject = Runnable(path=path, name=model.name, content=model)
     return job_record(result, 0, subject, machine)
 
 
@@ -85,6 +92,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], object]] = {
     "npu_mode": lambda row: row["npu_mode"],
     "cycles": lambda row: row["cycles"],
     "ms": lambda row: row["latency_ms"],
+    "CPU ms": lambda row: row["host_ms"],
     "fps": lambda row: f"{row['fps']:,.1f}",
     "MAC utilization": lambda row: f"{row['mac_utilization']:.1%}",
     "DRAM bytes": lambda row: row["dram_bytes"],
@@ -95,9 +103,13 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], object]] = {
 def _print(rows: list[dict[str, Any]], agree: bool) -> None:
     print(f"{rows[0]['model']}: {rows[0]['macs']:,} MACs")
     print()
-    cells = [[cell(row) for cell in COLUMNS.values()] for row in rows]
+    columns = COLUMNS if any(row["cpu_parts"] for row in rows) else {n: c for n, c in COLUMNS.items() if n != "CPU ms"}
+    cells = [[cell(row) for cell in columns.values()] for row in rows]
     speedups = [f"{rows[0]['cycles'] / row['cycles']:.2f}x" if row["cycles"] else "" for row in rows]
-    print(table((*COLUMNS, "speedup"), [(*c, s) for c, s in zip(cells, speedups, strict=True)], "<<"))
+    print(table((*columns, "speedup"), [(*c, s) for c, s in zip(cells, speedups, strict=True)], "<<"))
+    if rows[0]["cpu_parts"]:
+        print()
+        print(cpu_table(rows[0]["cpu_parts"]))
     print()
     what = count(len(rows[0]["outputs"]), "output")
     if len(rows) == 1:

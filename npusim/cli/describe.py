@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from npusim import axmodel
-from npusim.axmodel import Axmodel, Description, Port
+from npusim.axmodel import Axmodel, Description, NpuPart, Part, Port
 from npusim.cli.files import write_json
-from npusim.cli.text import table
+from npusim.cli.text import count, table
 
 
 def print_model(path: str, target: str | None) -> int:
@@ -27,18 +27,37 @@ def print_model(path: str, target: str | None) -> int:
     if model is not None:
         versions = ", ".join(f"{name} {version}" for name, version in model.versions.items())
         print(f"hardware   {model.hardware} ({model.hardware_fingerprint[:16]})")
-        print(f"program    {len(model.program):,} instructions, instruction set {model.isa_version}")
+        programs = count(len(model.programs), "program")
+        print(f"programs   {programs}, {_instructions(model):,} instructions, instruction set {model.isa_version}")
         print(f"built by   {versions}")
         print(f"layers     {len(model.layers):,}")
     print()
     ports = model or description
     rows = [("input", *_cells(port)) for port in ports.inputs] + [("output", *_cells(port)) for port in ports.outputs]
     print(table(("", "tensor", "type", "shape", "scale", "zero point"), rows, "<<<<>>"))
+    if model is not None and model.cpu_parts:
+        print()
+        parts = [(part.name, _work(part), _exchange(part)) for part in model.parts]
+        print(table(("part", "runs", "reads and writes"), parts, "<<<"))
     if model is None:
         print()
         print("A vendor's program is for silicon and cannot be simulated: rebuild the model from its ONNX or quantized")
         print("ONNX with npusim build.")
     return 0
+
+
+def _instructions(model: Axmodel) -> int:
+    return sum(map(len, model.programs))
+
+
+def _work(part: Part) -> str:
+    if isinstance(part, NpuPart):
+        return f"{len(part.program):,} instructions"
+    return f"on the CPU because of {', '.join(f'{r.node} ({r.op}): {r.constraint}' for r in part.reasons)}"
+
+
+def _exchange(part: Part) -> str:
+    return f"{', '.join(port.name for port in part.inputs)} -> {', '.join(port.name for port in part.outputs)}"
 
 
 def _cells(port: Port) -> tuple[str, ...]:
@@ -59,9 +78,12 @@ def _record(description: Description, model: Axmodel | None) -> dict[str, Any]:
         "isa_version": model.isa_version,
         "versions": dict(model.versions),
         "config": dict(model.config),
-        "cores": model.program.cores,
-        "instructions": len(model.program),
-        "fingerprint": model.program.fingerprint(),
+        "cores": model.cores,
+        "instructions": _instructions(model),
+        "fingerprints": [program.fingerprint() for program in model.programs],
+        "cpu_parts": [
+            {"name": part.name, "reasons": [asdict(reason) for reason in part.reasons]} for part in model.cpu_parts
+        ],
         "layers": [asdict(layer) for layer in model.layers],
     }
 

@@ -22,19 +22,36 @@ MODEL_SUFFIX = ".axmodel"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runnable:
-    """A program, and the model it was built from where there is one.
+    """A program or a built model.
 
     Attributes:
         path: the file, as the user gave it.
         name: of the model or the program.
-        program: what runs.
-        model: the built model; None for a program file or a source.
+        content: the program of a program file or a source, or the built model.
     """
 
     path: str
     name: str
-    program: Program
-    model: Axmodel | None
+    content: Program | Axmodel
+
+    @property
+    def model(self) -> Axmodel | None:
+        """The built model; None for a program file or a source."""
+        return None if isinstance(self.content, Program) else self.content
+
+    @property
+    def program(self) -> Program:
+        """What runs.
+
+        Raises:
+            AxmodelError: a model with CPU parts is not one program.
+        """
+        return self.content if isinstance(self.content, Program) else self.content.program
+
+    @property
+    def cores(self) -> int:
+        """How many cores it is for."""
+        return self.content.cores
 
 
 def read_runnable(path: str) -> Runnable:
@@ -48,9 +65,9 @@ def read_runnable(path: str) -> Runnable:
     data = Path(path).read_bytes()
     if not _is_program(path, data) and _is_model(path, data):
         model = _model(path, data)
-        return Runnable(path=path, name=model.name, program=model.program, model=model)
+        return Runnable(path=path, name=model.name, content=model)
     program = _program(path, data)
-    return Runnable(path=path, name=program.name, program=program, model=None)
+    return Runnable(path=path, name=program.name, content=program)
 
 
 def read_program(path: str) -> Program:

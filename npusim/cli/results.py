@@ -6,8 +6,10 @@ The record's fields are fixed (docs/architecture.md); commands add their own.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from isa.program import segment_name
 from npusim.cli.programs import Runnable
 from npusim.cli.text import table
 from npusim.config import Hardware
@@ -20,14 +22,18 @@ def job_record(result: Any, index: int, subject: Runnable, hardware: Hardware) -
     job = result.jobs[index]
     row: dict[str, Any] = {
         "model": subject.name,
-        "npu_mode": f"NPU{subject.program.cores}",
+        "npu_mode": f"NPU{subject.cores}",
         "hardware": hardware.machine.name,
         "mode": result.mode.value,
         "cores": list(job.cores),
     }
     if result.recorded is not None:
         row |= _figures(result, index, subject, hardware)
-    ports = {port.name: port for port in subject.model.outputs} if subject.model else {}
+    ports = {
+        name: port
+        for port in (subject.model.outputs if subject.model else ())
+        for name in (port.name, segment_name(port.name))
+    }
     row["outputs"] = {
         name: {"bytes": int(data.size), "sha256": hashlib.sha256(data.tobytes()).hexdigest()}
         | ({"dtype": ports[name].dtype, "shape": list(ports[name].shape)} if name in ports else {})
@@ -44,7 +50,7 @@ def _figures(result: Any, index: int, subject: Runnable, hardware: Hardware) -> 
     from npusim.report.summary import summarize
 
     cycles = result.jobs[index].cycles
-    return summarize(result.trace, hardware, index, cycles, subject.program.cores).record()
+    return summarize(result.trace, hardware, index, cycles, subject.cores).record()
 
 
 def print_record(row: dict[str, Any], hardware: Hardware) -> None:
@@ -56,7 +62,8 @@ def print_record(row: dict[str, Any], hardware: Hardware) -> None:
         seconds = row["cycles"] / hardware.machine.clock_hz
         traffic = row["dram_bytes"] / seconds / 1e9 if seconds else 0.0
         print(f"  cycles       {row['cycles']:,}")
-        print(f"  latency      {row['latency_ms']:.4f} ms, {hardware.machine.launch_ms} ms of it the call itself")
+        host = f", {row['host_ms']:.4f} ms of it CPU parts and the launches behind them" if row["cpu_parts"] else ""
+        print(f"  latency      {row['latency_ms']:.4f} ms, {hardware.machine.launch_ms} ms of it the call itself{host}")
         print(f"  MACs         {row['macs']:,}, {row['mac_utilization']:.1%} of the peak of its cores")
         print(f"  DRAM         {row['dram_bytes']:,} bytes, {traffic:.1f} GB/s")
         print()
@@ -66,11 +73,25 @@ def print_record(row: dict[str, Any], hardware: Hardware) -> None:
             for u in row["units"]
         ]
         print("\n".join(f"  {line}" for line in table(header, uses).splitlines()))
+        if row["cpu_parts"]:
+            print()
+            print("\n".join(f"  {line}" for line in cpu_table(row["cpu_parts"]).splitlines()))
     if row["outputs"]:
         print()
         for name, output in row["outputs"].items():
             shape = f"{output['dtype']}{output['shape']}, " if "shape" in output else ""
             print(f"  {name}: {shape}{output['bytes']:,} bytes, sha256 {output['sha256'][:16]}")
+
+
+def cpu_table(parts: Sequence[Mapping[str, Any]]) -> str:
+    """The parts of a model that run on the CPU: what each costs, and why it is there."""
+    rows = [
+        (p["name"], p["operators"], f"{p['ms']:.4f}", p["flops"], p["bytes"], p["copied_bytes"],
+         ", ".join(p["ops"]), f"{p['node']}: {p['reason']}")
+        for p in parts
+    ]  # fmt: skip
+    header = ("CPU part", "operators", "ms", "operations", "bytes", "copied", "operators are", "because of")
+    return table(header, rows, "<>>>>><<")
 
 
 def perlayer_csv(row: dict[str, Any]) -> str:

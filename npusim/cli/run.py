@@ -7,17 +7,20 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isa.program import Program, SegmentKind
+from isa.program import SegmentKind, segment_name
 from npusim.cli.files import file_name, write_bytes, write_json
 from npusim.cli.programs import Runnable, read_runnable
 from npusim.cli.results import job_record, perlayer_csv, print_record
 from npusim.cli.text import count
 from npusim.config import Hardware, load
 from npusim.errors import UsageError
+
+if TYPE_CHECKING:
+    from npusim.sim import Mode, Result
 
 MODES = ("full", "time", "values")
 DEFAULT_HARDWARE = "ax650n"
@@ -71,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.enable_perlayer_output and (not arguments.output_dir or arguments.mode == "values"):
         raise UsageError("--enable_perlayer_output needs --output_dir to write to, and a mode with time")
     hardware = find_machine(arguments.target_hardware, subjects)
-    cores = _assign_cores([subject.program for subject in subjects], arguments.cores or [])
+    cores = _assign_cores([subject.cores for subject in subjects], arguments.cores or [])
     rows: list[dict[str, Any]] = []
     for folder in _folders(arguments.listing):
         rows += _run_once(arguments, hardware, subjects, cores, folder)
@@ -108,21 +111,12 @@ def _run_once(
     cores: list[tuple[int, ...]],
     folder: str,
 ) -> list[dict[str, Any]]:
-    from npusim.sim import Job, Mode, simulate
+    from npusim.sim import Mode
 
     mode = Mode(arguments.mode)
     several = len(subjects) > 1
     inputs = [{} if mode is Mode.TIME else _inputs(arguments, s, folder, several) for s in subjects]
-    jobs = [
-        Job(program=s.program, cores=c, inputs=i, name=s.name) for s, c, i in zip(subjects, cores, inputs, strict=True)
-    ]
-    result = simulate(
-        hardware,
-        jobs,
-        mode=mode,
-        allow_unverified=arguments.allow_unverified,
-        max_cycles=arguments.max_cycles,
-    )
+    result = _simulate(arguments, hardware, subjects, cores, inputs, mode)
     quiet = arguments.json == "-"
     rows = []
     for index, subject in enumerate(subjects):
@@ -146,17 +140,36 @@ def _run_once(
     return rows
 
 
-def _assign_cores(programs: list[Program], given: list[str]) -> list[tuple[int, ...]]:
-    """The cores asked for; programs without any get the lowest that are free."""
-    if len(given) > len(programs):
-        raise UsageError(f"{count(len(given), 'core list')} for {count(len(programs), 'model')}")
+def _simulate(
+    arguments: argparse.Namespace, hardware: Hardware, subjects: list[Runnable], cores: list[tuple[int, ...]],
+    inputs: list[dict[str, Any]], mode: Mode,
+) -> Result:  # fmt: skip
+    """A model by itself part by part; programs, and models that are one, side by side."""
+    limits = {"allow_unverified": arguments.allow_unverified, "max_cycles": arguments.max_cycles}
+    if len(subjects) == 1 and subjects[0].model is not None:
+        from npusim.session.call import call
+
+        return call(subjects[0].model, hardware, inputs[0], mode, cores=cores[0], **limits)
+    from npusim.sim import Job, simulate
+
+    jobs = [
+        Job(program=s.program, cores=c, inputs={segment_name(name): data for name, data in i.items()}, name=s.name)
+        for s, c, i in zip(subjects, cores, inputs, strict=True)
+    ]
+    return simulate(hardware, jobs, mode=mode, **limits)
+
+
+def _assign_cores(needed: list[int], given: list[str]) -> list[tuple[int, ...]]:
+    """The cores asked for; subjects without any get the lowest that are free."""
+    if len(given) > len(needed):
+        raise UsageError(f"{count(len(given), 'core list')} for {count(len(needed), 'model')}")
     chosen: list[tuple[int, ...] | None] = [_cores(text) for text in given]
-    chosen += [None] * (len(programs) - len(chosen))
+    chosen += [None] * (len(needed) - len(chosen))
     taken = {core for cores in chosen if cores for core in cores}
     free = (core for core in range(1 << 16) if core not in taken)
     return [
-        cores if cores is not None else tuple(next(free) for _ in range(program.cores))
-        for program, cores in zip(programs, chosen, strict=True)
+        cores if cores is not None else tuple(next(free) for _ in range(number))
+        for number, cores in zip(needed, chosen, strict=True)
     ]
 
 
@@ -186,24 +199,39 @@ def _place(base: str, folder: str, subject: Runnable, several: bool) -> Path:
 
 
 def _inputs(arguments: argparse.Namespace, subject: Runnable, folder: str, several: bool) -> dict[str, Any]:
-    wanted = [s for s in subject.program.segments if s.kind is SegmentKind.INPUT]
+    wanted = _wanted(subject)
     if arguments.random_input:
         if subject.model is not None:
             from npusim.session.samples import random_feeds
 
             return random_feeds(subject.model.inputs)
-        return {s.name: _random_bytes(s.name, s.size_bytes) for s in wanted}
+        return {name: _random_bytes(name, size_bytes) for name, size_bytes, _ in wanted}
     if arguments.input_dir is None:
-        missing = [s.name for s in wanted if s.data is None]
+        missing = [name for name, _, has_default in wanted if not has_default]
         if missing:
             raise UsageError(f"{subject.name} needs {', '.join(missing)}: give --input_dir or --random_input")
         return {}
     place = _place(arguments.input_dir, folder, subject, several)
     return {
-        s.name: np.fromfile(place / file_name(s.name), dtype=np.uint8)
-        for s in wanted
-        if s.data is None or (place / file_name(s.name)).exists()
+        name: _read_bytes(place / file_name(name), size_bytes)
+        for name, size_bytes, has_default in wanted
+        if not has_default or (place / file_name(name)).exists()
     }
+
+
+def _wanted(subject: Runnable) -> list[tuple[str, int, bool]]:
+    """Name and bytes of each input, and whether it has a default."""
+    if subject.model is not None:
+        return [(port.name, port.size_bytes, False) for port in subject.model.inputs]
+    segments = [s for s in subject.program.segments if s.kind is SegmentKind.INPUT]
+    return [(s.name, s.size_bytes, s.data is not None) for s in segments]
+
+
+def _read_bytes(path: Path, size_bytes: int) -> np.ndarray[Any, Any]:
+    data = np.fromfile(path, dtype=np.uint8)
+    if data.size != size_bytes:
+        raise UsageError(f"{path} has {data.size} bytes, the input takes {size_bytes}")
+    return data
 
 
 def _random_bytes(name: str, size_bytes: int) -> np.ndarray[Any, Any]:

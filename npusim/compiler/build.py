@@ -42,7 +42,7 @@ def compile_graph(graph: Graph, hardware: Hardware, cores: int) -> Program:
     add_inputs(context)
     for node in graph.nodes:
         if node.op not in LOWERINGS:
-            raise LoweringError(f"{node.name} ({node.op}): the compiler has no lowering for it")
+            raise LoweringError(f"{node.name} ({node.op}): the compiler has no lowering for it", node.name)
         plan.begin(node.name)
         lower_node(context, node)
     steps = drop_dead_stores(plan)  # results that nobody loads again stay in OCM
@@ -64,18 +64,17 @@ def lower_node(context: Context, node: Node) -> None:
         LOWERINGS[node.op](context, node)
         deliver(context, node.outputs)
     except LoweringError as error:
-        if str(error).startswith(node.name):
-            raise
-        raise LoweringError(f"{node.name} ({node.op}): {error}") from error
+        named = str(error).startswith(node.name)
+        raise LoweringError(str(error) if named else f"{node.name} ({node.op}): {error}", node.name) from error
     except OutOfRoomError as error:
         raise LoweringError(
             f"{node.name} ({node.op}): what one step of it needs at once does not fit the OCM ({error}); "
-            "use a smaller model, fewer cores, which leave each more room, or a machine with more OCM"
+            "use a smaller model, fewer cores, which leave each more room, or a machine with more OCM",
+            node.name,
         ) from error
     except EncodingError as error:
-        raise LoweringError(
-            f"{node.name} ({node.op}): an instruction cannot hold it ({error}); use smaller extents, strides or padding"
-        ) from error
+        what = f"an instruction cannot hold it ({error}); use smaller extents, strides or padding"
+        raise LoweringError(f"{node.name} ({node.op}): {what}", node.name) from error
 
 
 def make_cores(plan: Plan, hardware: Hardware, cores: int) -> list[Core]:

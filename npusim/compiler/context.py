@@ -24,7 +24,15 @@ from .view import View, dense
 
 
 class LoweringError(NpusimError):
-    """A node cannot be lowered; the message names node, operation and constraint."""
+    """A node cannot be lowered; the message names node, operation and constraint.
+
+    Attributes:
+        node: its name in the graph, or "" until the stage that knows it has added it.
+    """
+
+    def __init__(self, message: str, node: str = "") -> None:
+        super().__init__(message)
+        self.node = node
 
 
 @dataclass(slots=True, eq=False)

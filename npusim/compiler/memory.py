@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from isa.program import Segment, SegmentKind
+from isa.program import Segment, SegmentKind, segment_name
 
 from .plan import Plan, Step, Storage, Transfer
 
@@ -29,7 +29,8 @@ def place_storages(plan: Plan, steps: Sequence[Step]) -> tuple[list[Segment], di
     for storage in used:
         if storage.kind in (SegmentKind.INPUT, SegmentKind.OUTPUT):
             addresses[storage.name] = (len(segments), 0)
-            segments.append(Segment(name=storage.name, kind=storage.kind, size_bytes=storage.size_bytes))
+            name = segment_name(storage.name)
+            segments.append(Segment(name=name, kind=storage.kind, size_bytes=storage.size_bytes))
     constants = [s for s in used if s.kind is SegmentKind.PARAMETERS]
     if constants:
         offsets, size = _in_a_row(constants)
@@ -38,14 +39,23 @@ def place_storages(plan: Plan, steps: Sequence[Step]) -> tuple[list[Segment], di
             addresses[storage.name] = (len(segments), offset)
             assert storage.data is not None, "constants carry their bytes"
             data[offset : offset + storage.size_bytes] = storage.data
-        segments.append(Segment(name="parameters", kind=SegmentKind.PARAMETERS, size_bytes=size, data=data))
+        name = _free("parameters", segments)
+        segments.append(Segment(name=name, kind=SegmentKind.PARAMETERS, size_bytes=size, data=data))
     scratch = [s for s in used if s.kind is SegmentKind.SCRATCH]
     if scratch:
         offsets, size = _by_life(scratch, lives)
         for storage, offset in zip(scratch, offsets, strict=True):
             addresses[storage.name] = (len(segments), offset)
-        segments.append(Segment(name="scratch", kind=SegmentKind.SCRATCH, size_bytes=size))
+        segments.append(Segment(name=_free("scratch", segments), kind=SegmentKind.SCRATCH, size_bytes=size))
     return segments, addresses
+
+
+def _free(name: str, segments: Sequence[Segment]) -> str:
+    """``name``, or the like where an input or output is called so."""
+    taken = {segment.name for segment in segments}
+    while name in taken:
+        name = f"{name}:"
+    return name
 
 
 def _in_a_row(storages: Sequence[Storage]) -> tuple[list[int], int]:

@@ -42,6 +42,7 @@ def load(
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     constants: Mapping[str, Array] | None = None,
+    on_cpu: Mapping[str, str] | None = None,
 ) -> Graph:
     """Read a quantized ONNX model and lower it to integer operations.
 
@@ -49,6 +50,7 @@ def load(
         model: path, content or parsed form of an ONNX file. External data is read from the path's own folder only.
         input_shapes: extents of inputs by name, where the model leaves them open.
         constants: inputs that become constants, by name.
+        on_cpu: ONNX nodes that stay CPU nodes, with the reason for each.
 
     Returns:
         The graph. Its ``cpu_nodes`` are the parts without integer operations.
@@ -62,7 +64,7 @@ def load(
     source = unpack(source)  # QLinear operators to DequantizeLinear, operator, QuantizeLinear
     source = fold(source)  # types everywhere; what depends on constants and shapes only becomes constant
     source = recognise(source)  # normalizations spelled out in real operators become one
-    graph = lowering.lower(source, MOVES, INTEGER_RULES, express)  # real operators to integer operations
+    graph = lowering.lower(source, MOVES, INTEGER_RULES, express, on_cpu or {})  # real operators to integer operations
     graph = tidy.drop_unused(graph)  # what the search tried and did not need
     graph = tidy.share_equal(graph)  # one reshape where several operators asked for the same
     graph = tidy.join_movement(graph)  # reshapes of reshapes, transposes of transposes

@@ -139,7 +139,8 @@ def _emit(lowering: Lowering, cone: Cone) -> dict[str, Tensor]:
 
 
 def _model(source: SourceGraph, cone: Cone, roots: tuple[str, ...]) -> bytes:
-    """The cone as an ONNX model: inputs are its leaves in order, the root is its first output."""
+    """The cone as an ONNX model: inputs are its leaves in order, the root is its first output; values have types."""
+    inner = dict.fromkeys(name for node in cone.nodes for name in node.outputs if name and name not in roots)
     read = dict.fromkeys(name for node in cone.nodes for name in node.inputs if name in source.constants)
     graph = helper.make_graph(
         [node.proto() for node in cone.nodes],
@@ -147,6 +148,7 @@ def _model(source: SourceGraph, cone: Cone, roots: tuple[str, ...]) -> bytes:
         [helper.make_value_info(leaf, type_proto(source.types[leaf])) for leaf in cone.leaves],
         [helper.make_value_info(root, type_proto(source.types[root])) for root in roots],
         [numpy_helper.from_array(np.array(source.constants[name], order="C"), name) for name in read],
+        value_info=[helper.make_value_info(name, type_proto(source.types[name])) for name in inner],
     )
     opsets = [helper.make_opsetid(domain, version) for domain, version in _oldest_opsets(source, cone).items()]
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION).SerializeToString())

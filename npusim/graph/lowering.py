@@ -8,7 +8,7 @@ that quantize.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,14 +27,19 @@ class Lowering:
 
     Attributes:
         source: the ONNX side.
+        on_cpu: why nodes of the model have to stay CPU nodes, by their names, whatever their rules say.
         nodes: integer operations so far, in topological order; some may turn out to be unused.
         tensors: all tensors by name.
         refusals: the first refusal of each ONNX node, by the node's name.
         model_names: for tensors that were named before a QuantizeLinear claimed them: the name the model gives them.
     """
 
-    def __init__(self, source: SourceGraph, moves: Moves, integer_rules: IntegerRules, express: Express) -> None:
+    def __init__(
+        self, source: SourceGraph, moves: Moves, integer_rules: IntegerRules, express: Express,
+        on_cpu: Mapping[str, str],
+    ) -> None:  # fmt: skip
         self.source = source
+        self.on_cpu = on_cpu
         self.nodes: list[Node] = []
         self.tensors: dict[str, Tensor] = {}
         self.refusals: dict[str, Refusal] = {}
@@ -116,7 +121,8 @@ class Lowering:
             return False
         if not self.is_real(value):
             node = self.source.producers[value]
-            return not (node.op == "QuantizeLinear" or node.op in self._moves or node.op in self._integer_rules)
+            has_rule = node.op == "QuantizeLinear" or node.op in self._moves or node.op in self._integer_rules
+            return bool(self.why_on_cpu(node)) or not has_rule
         if value in self._reals or self.quantized(value) is not None:
             return False
         tensor = self._raw(value, self.source.producers[value])
@@ -192,6 +198,20 @@ class Lowering:
             candidate = f"{name}:{count}"
         return candidate
 
+    def check_allowed(self, node: SourceNode) -> None:
+        """Refuse a node that has to stay on the CPU.
+
+        Raises:
+            Refusal: with the reason given.
+        """
+        reason = self.why_on_cpu(node)
+        if reason:
+            raise Refusal(node, reason)
+
+    def why_on_cpu(self, node: SourceNode) -> str:
+        """Why a node has to stay on the CPU whatever its rule says, or ""."""
+        return next((self.on_cpu[name] for name in node.source if name in self.on_cpu), "")
+
     # -------------------------------------------------------------------------------------------------- quantization
 
     def parameters(self, node: SourceNode) -> Quantization | None:
@@ -217,6 +237,7 @@ class Lowering:
         node = self.source.producers.get(value)
         if node is None or not self.is_real(value):
             return None
+        self.check_allowed(node)
         if node.op == "DequantizeLinear":
             parameters = self.parameters(node)
             if parameters is None or self.source.types[value].dtype != "f32":
@@ -255,9 +276,9 @@ class Lowering:
         parameters = self.parameters(node)
         dtype = self.source.types[name].dtype
         real_type = self.source.types[value].dtype
-        if parameters is None or real_type != "f32":
+        if parameters is None or real_type != "f32" or self.why_on_cpu(node):
             reason = "it needs a constant float32 scale, a constant zero point, and float32 values"
-            return cpu.subgraph(self, name, Refusal(node, reason))
+            return cpu.subgraph(self, name, Refusal(node, self.why_on_cpu(node) or reason))
         target = Target(value=value, dtype=dtype, quantization=parameters, clamp=whole_range(dtype), name=name)
         try:
             tensor = self.realise(target)
@@ -315,6 +336,7 @@ class Lowering:
         return self.emit(target, "rescale", [tensor], node)
 
     def _apply_rule(self, target: Target, node: SourceNode) -> Tensor:
+        self.check_allowed(node)
         entry = ENTRIES.get(node.op)
         move = self._moves.get(node.op)
         if move is not None and target.quantization is not None:
@@ -349,6 +371,7 @@ class Lowering:
         if node.op == "QuantizeLinear":
             return self.quantize_node(node)
         try:
+            self.check_allowed(node)
             move = self._moves.get(node.op)
             if move is not None and not any(self.is_real(name) for name in move.data(self, node)):
                 inputs = [self.integer(name) for name in move.data(self, node)]
@@ -408,13 +431,15 @@ IntegerRules = dict[str, Callable[[Lowering, SourceNode, str], Tensor]]
 Express = Callable[[Lowering, str], "tuple[Tensor, Expression, tuple[str, ...]] | Refusal | None"]
 
 
-def lower(source: SourceGraph, moves: Moves, integer_rules: IntegerRules, express: Express) -> Graph:
-    """The integer graph of a model.
+def lower(
+    source: SourceGraph, moves: Moves, integer_rules: IntegerRules, express: Express, on_cpu: Mapping[str, str]
+) -> Graph:
+    """The integer graph of a model; the nodes of ``on_cpu`` stay CPU nodes for the reasons given.
 
     Requires: ``fold``. Ensures: nodes in topological order, each an operation of ``ops.OPS``; what could not be lowered
     is a ``cpu`` node. Unused nodes may be left; ``tidy`` removes them.
     """
-    lowering = Lowering(source, moves, integer_rules, express)
+    lowering = Lowering(source, moves, integer_rules, express, on_cpu)
     for node in source.nodes:  # front to back, so that the backward search never goes far
         for value in node.outputs:
             if value and not lowering.is_real(value):

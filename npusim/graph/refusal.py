@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .source import SourceNode
     from .target import Target
 
-CPU_WAY_OUT = "allow CPU subgraphs, or quantize the model differently"
+CPU_WAY_OUT = "allow CPU subgraphs (--cpu_fallback), or quantize the model differently"
 
 
 class ModelError(NpusimError, ValueError):

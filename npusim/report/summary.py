@@ -68,12 +68,39 @@ class UnitUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CpuWork:
+    """What a part of a model costs that runs on the host (microarchitecture 7).
+
+    Attributes:
+        name: of the part.
+        ops: its ONNX operators, each once, in their order.
+        operators: how many there are.
+        flops: arithmetic operations.
+        bytes: what the operators read and write.
+        copied_bytes: what goes to the host and back.
+        ms: time.
+        node: the first ONNX node that has no integer operation.
+        reason: why.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    operators: int
+    flops: int
+    bytes: int
+    copied_bytes: int
+    ms: float
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """The figures of one job.
 
     Attributes:
-        cycles: from its arrival to its last retirement.
-        latency_ms: ``cycles / clock`` and the host's cost of a call, ``machine.launch_ms``.
+        cycles: of the NPU, from its arrival to its last retirement.
+        latency_ms: ``cycles / clock``, the host's cost of a call, ``machine.launch_ms``, and ``host_ms``.
         fps: calls a second, one after the other: ``1000 / latency_ms``.
         macs: multiply-accumulates.
         mac_utilization: ``macs`` over what its cores could do in ``cycles``, 0..1.
@@ -84,6 +111,8 @@ class Summary:
             were spent on (``npusim.report.critical``).
         units: every unit that executed anything, by physical number.
         layers: by first start.
+        host_ms: of the parts on the CPU, and of the further launches they bring with them; 0 where there are none.
+        cpu_parts: each of those parts.
     """
 
     cycles: int
@@ -97,6 +126,8 @@ class Summary:
     critical_cycles: dict[str, int]
     units: tuple[UnitUse, ...]
     layers: tuple[Layer, ...]
+    host_ms: float = 0.0
+    cpu_parts: tuple[CpuWork, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Plain values for JSON, with the field names of this class."""

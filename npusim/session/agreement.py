@@ -18,13 +18,15 @@ import numpy as np
 import onnx
 
 from isa.program import Program, SegmentKind
-from npusim.axmodel import Axmodel
+from npusim.axmodel import Axmodel, CpuPart, NpuPart, Part
 from npusim.config import Hardware
 from npusim.errors import UsageError
 from npusim.graph import Graph, Tensor
-from npusim.session.builder import load_graph
+from npusim.session.builder import ON_CPU_KEY, load_graph
+from npusim.session.call import call
 from npusim.session.inference import check_feeds
 from npusim.session.machine import hardware_of
+from npusim.session.parts import compile_parts, port_of
 from npusim.session.samples import random_feeds
 
 Array = np.ndarray[Any, Any]
@@ -131,14 +133,14 @@ def check(
     inner = inner_tensors(graph, model)
     expected = onnxruntime_values(model, inputs, inner) | onnxruntime_values(model, inputs, ())
     tell(0.1, "outputs")
-    actual = _run(machine, built.program, inputs)
+    actual = _run(machine, built, inputs)
     outputs = tuple(_compare(graph, name, actual[name], expected[name]) for name in graph.outputs)
     found_inner, note, done = None, "", 0
     elements = sum(output.total for output in outputs)
-    for program, names, own in _probes(graph, machine, built.program, inner):
+    for probe, names, own in _probes(graph, machine, built, inner):
         tell(0.2 + 0.8 * done / max(len(inner), 1), names[0])
         note = "" if own else NO_PROBE
-        values = _run(machine, program, inputs)
+        values = _run(machine, probe, inputs)
         for name in names:
             found = _compare(graph, name, values[name], expected[name])
             done, elements = done + 1, elements + found.total
@@ -170,7 +172,8 @@ def _matching_graph(source: str | os.PathLike[str] | onnx.ModelProto, built: Axm
         if names != [port.name for port in ports]:
             there = [port.name for port in ports]
             raise UsageError(f"{built.name} was not built from this model: its {what} are {there}, the model's {names}")
-    graph = load_graph(source, shapes)
+    moved = built.config.get(ON_CPU_KEY)
+    graph = load_graph(source, shapes, cpu_fallback=moved is not None, on_cpu=moved)
     for port in (*built.inputs, *built.outputs):
         tensor = graph.tensor(port.name)
         if (tensor.dtype, tensor.shape) != (port.dtype, port.shape):
@@ -231,19 +234,36 @@ def _compare(graph: Graph, name: str, data: Array, expected: Array) -> Compariso
 
 
 def _probes(
-    graph: Graph, hardware: Hardware, program: Program, inner: Sequence[str]
-) -> Iterator[tuple[Program, Sequence[str], bool]]:
-    """Programs with inner tensors as outputs, which tensors, and whether they run with the tested file's parameters."""
-    from npusim.compiler.build import compile_graph
-
+    graph: Graph, hardware: Hardware, built: Axmodel, inner: Sequence[str]
+) -> Iterator[tuple[Axmodel, Sequence[str], bool]]:
+    """Models with inner tensors as outputs, which tensors, and whether they run with the tested file's parameters."""
     if not inner:
         return
-    fresh = compile_graph(graph, hardware, program.cores)
+    fresh = compile_parts(graph, hardware, built.cores)
     for start in range(0, len(inner), TENSORS_AT_ONCE):
         names = inner[start : start + TENSORS_AT_ONCE]
-        probe = compile_graph(replace(graph, outputs=(*graph.outputs, *names)), hardware, program.cores)
-        own = _transplant(program, fresh, probe)
-        yield own or probe, names, own is not None
+        parts = compile_parts(replace(graph, outputs=(*graph.outputs, *names)), hardware, built.cores)
+        own = _with_parameters(built.parts, fresh, parts)
+        outputs = (*built.outputs, *(port_of(graph, name) for name in names))
+        yield replace(built, parts=own or parts, outputs=outputs), names, own is not None
+
+
+def _with_parameters(given: Sequence[Part], fresh: Sequence[Part], probes: Sequence[Part]) -> tuple[Part, ...] | None:
+    """The probes with the parameters of the parts under test, where that is possible for all of them."""
+    if not len(given) == len(fresh) == len(probes):
+        return None
+    found: list[Part] = []
+    for mine, usual, probe in zip(given, fresh, probes, strict=True):
+        if isinstance(mine, NpuPart) and isinstance(usual, NpuPart) and isinstance(probe, NpuPart):
+            program = _transplant(mine.program, usual.program, probe.program)
+            if program is None:
+                return None
+            found.append(replace(probe, program=program))
+        elif isinstance(mine, CpuPart) and isinstance(usual, CpuPart) and mine.model == usual.model:
+            found.append(probe)
+        else:
+            return None
+    return tuple(found)
 
 
 def _transplant(program: Program, fresh: Program, probe: Program) -> Program | None:
@@ -276,8 +296,8 @@ def _same_streams(one: Program, other: Program) -> bool:
     )
 
 
-def _run(hardware: Hardware, program: Program, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    from npusim.sim import Job, Mode, simulate
+def _run(hardware: Hardware, model: Axmodel, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    from npusim.sim import Mode
 
     # a program under test may be broken; what it computes is the question
-    return simulate(hardware, Job(program=program, inputs=feeds), mode=Mode.VALUES, allow_unverified=True).outputs
+    return call(model, hardware, feeds, Mode.VALUES, allow_unverified=True).jobs[0].outputs

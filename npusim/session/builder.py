@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,13 @@ import onnx
 
 from isa.program import ISA_MAJOR, ISA_MINOR, Program
 from npusim import __version__, axmodel
-from npusim.axmodel import Axmodel, LayerName, Port
+from npusim.axmodel import Axmodel, LayerName, Part
 from npusim.config import Hardware
-from npusim.errors import UnverifiedProgramError, UsageError, did_you_mean
+from npusim.errors import UsageError, did_you_mean
+from npusim.session.call import call
 from npusim.session.machine import cores_of, find_hardware
-from npusim.session.summaries import with_operations
+from npusim.session.parts import compile_parts, port_of, prove_parts
+from npusim.session.summaries import summary_of
 
 if TYPE_CHECKING:
     from npusim.graph import Graph
@@ -38,6 +40,9 @@ CONTEXT_NAME = "build_context.json"
 
 STAGES = ("import", "compile", "verify", "simulate", "write")
 """What a build goes through, in order."""
+
+ON_CPU_KEY = "on_cpu"
+"""In the configuration of a build with CPU fallback: the nodes that the compiler refused, and why."""
 
 Shapes = Mapping[str, Sequence[int]] | str | None
 Report = Callable[[str, float], None]
@@ -74,8 +79,17 @@ class Built:
 
     @property
     def program(self) -> Program:
-        """The program."""
+        """The program.
+
+        Raises:
+            AxmodelError: the model has CPU parts; ``axmodel.programs`` has those between them.
+        """
         return self.axmodel.program
+
+    @property
+    def instructions(self) -> int:
+        """Instructions of all programs."""
+        return sum(map(len, self.axmodel.programs))
 
     @property
     def cycles(self) -> int:
@@ -91,7 +105,7 @@ class Built:
     def __repr__(self) -> str:
         return (
             f"<Built {self.axmodel.name} for {self.axmodel.npu_mode} of {self.hardware.machine.name}: "
-            f"{self.cycles:,} cycles, {self.summary.latency_ms:.3f} ms, {len(self.program):,} instructions>"
+            f"{self.cycles:,} cycles, {self.summary.latency_ms:.3f} ms, {self.instructions:,} instructions>"
         )
 
     def _repr_html_(self) -> str:
@@ -109,6 +123,7 @@ def build(
     input_shapes: Shapes = None,
     output_dir: str | os.PathLike[str] | None = None,
     output_name: str = AXMODEL_NAME,
+    cpu_fallback: bool = False,
     report: Report | None = None,
 ) -> Built:
     """Build a quantized model for a number of cores.
@@ -121,13 +136,15 @@ def build(
         input_shapes: extents of inputs that the model leaves open, by name or as ``"a:1x3x224x224;b:1x8"``.
         output_dir: where to write the file and ``build_context.json``; nothing is written by default.
         output_name: of the file.
+        cpu_fallback: whether what has no integer operation may run on the CPU; it is priced and shown as such.
         report: told about every stage.
 
     Raises:
         UsageError: a value that makes no sense.
         ConfigError: no such machine.
         ModelError: the file is damaged.
-        UnsupportedError: a part of the model has no integer operation; the message names the node.
+        UnsupportedError, LoweringError: a part of the model cannot be lowered and may not run on the CPU; the message
+            names the node.
     """
     check_model_type(model_type)
     _check_name(output_name)
@@ -136,28 +153,33 @@ def build(
     shapes = parse_shapes(input_shapes)
     stage = _Stages(report)
     with stage("import"):  # ONNX to integer operations
-        graph = load_graph(model, shapes)
-    with stage("compile"):  # integer operations to instructions
-        program = _compile(graph, machine, cores)
+        graph = load_graph(model, shapes, cpu_fallback=cpu_fallback)
+    barred: dict[str, str] = {}
+    with stage("compile"):  # integer operations to instructions, one program for each part on the NPU
+        if cpu_fallback:
+            graph, parts, barred = _compile_with_fallback(graph, model, shapes, machine, cores)
+        else:
+            parts = compile_parts(graph, machine, cores)
     with stage("verify"):  # no deadlock, no race, no access out of bounds
-        program = _prove(program, machine)
-    with stage("simulate"):  # cycles of one call; they do not depend on the values
-        summary = _time(program, machine)
+        parts = prove_parts(parts, machine)
     config: dict[str, Any] = {
         "model_type": model_type,
         "npu_mode": npu_mode,
         "target_hardware": machine.machine.name,
         "input_shapes": {name: list(shape) for name, shape in shapes.items()},
     }
-    content = _axmodel(graph, program, machine, npu_mode, config)
-    summary = with_operations(summary, content)
+    if cpu_fallback:
+        config |= {"cpu_fallback": True, ON_CPU_KEY: barred}
+    content = _axmodel(graph, parts, machine, npu_mode, config)
+    with stage("simulate"):  # cycles of one call; they do not depend on the values
+        summary = _time(content, machine)
     path = None
     with stage("write"):
         if output_dir is not None:
             path = Path(output_dir) / output_name
             path.parent.mkdir(parents=True, exist_ok=True)
             axmodel.save(content, path)
-            _write_context(path.parent / CONTEXT_NAME, content, summary, program)
+            _write_context(path.parent / CONTEXT_NAME, content, summary)
     return Built(axmodel=content, graph=graph, hardware=machine, summary=summary, seconds=stage.seconds, path=path)
 
 
@@ -207,23 +229,33 @@ def parse_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
 def load_graph(
     model: str | os.PathLike[str] | bytes | onnx.ModelProto | Graph,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    *,
+    cpu_fallback: bool = False,
+    on_cpu: Mapping[str, str] | None = None,
 ) -> Graph:
     """The integer graph of a model, named after its file where the model has no name of its own.
 
     A graph that is one already is only checked.
 
+    Args:
+        model: the ONNX file, or its graph.
+        shapes: extents of inputs that the model leaves open.
+        cpu_fallback: whether the graph may have CPU nodes.
+        on_cpu: ONNX nodes that stay on the CPU, with the reason for each.
+
     Raises:
         ModelError: the file is damaged.
-        UnsupportedError: a part of the model has no integer operation.
+        UnsupportedError: a part of the model has no integer operation and may not stay on the CPU.
         UsageError: ``shapes`` do not fit.
     """
     from npusim import graph
 
+    admit = (lambda found: found) if cpu_fallback else graph.require_integer
     if isinstance(model, graph.Graph):
-        return graph.require_integer(model)
+        return admit(model)
     source = model if isinstance(model, bytes | onnx.ModelProto) else Path(model)
     try:
-        loaded = graph.require_integer(graph.load(source, input_shapes=shapes))
+        loaded = admit(graph.load(source, input_shapes=shapes, on_cpu=on_cpu))
     except graph.UnsupportedError as error:
         if error.op == axmodel.OPERATOR:
             raise UsageError("this is a built model already; build takes the ONNX file it came from") from error
@@ -261,56 +293,60 @@ class _Stages:
             self.report(stage, seconds)
 
 
-def _compile(graph: Graph, hardware: Hardware, cores: int) -> Program:
-    from npusim.compiler.build import compile_graph
+def _compile_with_fallback(
+    graph: Graph, model: Any, shapes: Mapping[str, Sequence[int]], hardware: Hardware, cores: int
+) -> tuple[Graph, tuple[Part, ...], dict[str, str]]:
+    """The parts of a model; a node that the compiler refuses moves to the CPU, until nothing is left to refuse.
 
-    return compile_graph(graph, hardware, cores)
+    Returns:
+        The graph, its parts, and the nodes of the model that moved with the compiler's reasons.
+
+    Raises:
+        LoweringError: a node that cannot move, because its model is not known or it is the machine's own work.
+    """
+    from npusim.compiler.context import LoweringError
+    from npusim.graph import Graph
+
+    barred: dict[str, str] = {}
+    while True:
+        try:
+            return graph, compile_parts(graph, hardware, cores), barred
+        except LoweringError as error:
+            node = next((node for node in graph.nodes if node.name == error.node), None)
+            moved = set(node.source if node is not None else ()) - barred.keys()
+            if not moved or isinstance(model, Graph):
+                raise
+            barred |= dict.fromkeys(sorted(moved), str(error))
+        graph = load_graph(model, shapes, cpu_fallback=True, on_cpu=barred)
 
 
-def _prove(program: Program, hardware: Hardware) -> Program:
-    from isa.verify import verify
-    from npusim.sim import limits_of
+def _time(model: Axmodel, hardware: Hardware) -> Summary:
+    from npusim.sim import Mode
 
-    report = verify(program, limits_of(hardware))
-    if report.violations:
-        raise UnverifiedProgramError(violation.message for violation in report.violations)
-    return program.with_stamp(report.stamp)
+    return summary_of(call(model, hardware, {}, Mode.TIME), model, hardware)
 
 
-def _time(program: Program, hardware: Hardware) -> Summary:
-    from npusim.report.summary import summarize
-    from npusim.sim import Job, Mode, simulate
-
-    result = simulate(hardware, Job(program=program), mode=Mode.TIME)
-    return summarize(result.trace, hardware, 0, result.cycles, program.cores)
-
-
-def _axmodel(graph: Graph, program: Program, hardware: Hardware, npu_mode: str, config: Mapping[str, Any]) -> Axmodel:
+def _axmodel(
+    graph: Graph, parts: tuple[Part, ...], hardware: Hardware, npu_mode: str, config: Mapping[str, Any]
+) -> Axmodel:
     return Axmodel(
-        name=graph.name or program.name,
-        program=program,
-        inputs=tuple(_port(graph, name) for name in graph.inputs),
-        outputs=tuple(_port(graph, name) for name in graph.outputs),
+        name=graph.name or "model",
+        parts=parts,
+        inputs=tuple(port_of(graph, name) for name in graph.inputs),
+        outputs=tuple(port_of(graph, name) for name in graph.outputs),
         npu_mode=npu_mode,
         hardware=hardware.machine.name,
         hardware_fingerprint=hardware.fingerprint(),
         hardware_values=hardware.values(),
-        layers=tuple(LayerName(name=node.name, op=node.op, source=node.source) for node in graph.nodes),
+        layers=tuple(
+            LayerName(name=node.name, op=node.op, source=node.source) for node in graph.nodes if node.op != "cpu"
+        ),
         versions={"npusim": __version__, "numpy": np.__version__, "onnx": onnx.__version__},
         config=config,
     )
 
 
-def _port(graph: Graph, name: str) -> Port:
-    tensor = graph.tensor(name)
-    quantization = tensor.quantization
-    if quantization is None or not quantization.per_tensor:
-        return Port(name=name, dtype=tensor.dtype, shape=tensor.shape)
-    scale, zero = float(quantization.scale), int(quantization.zero_point)
-    return Port(name=name, dtype=tensor.dtype, shape=tensor.shape, scale=scale, zero_point=zero)
-
-
-def _write_context(path: Path, model: Axmodel, summary: Summary, program: Program) -> None:
+def _write_context(path: Path, model: Axmodel, summary: Summary) -> None:
     context = {
         "model": model.name,
         "config": dict(model.config),
@@ -320,7 +356,8 @@ def _write_context(path: Path, model: Axmodel, summary: Summary, program: Progra
         "versions": dict(model.versions),
         "macs": summary.macs,
         "max_cycle": summary.cycles,
-        "instructions": len(program),
+        "instructions": sum(map(len, model.programs)),
+        "cpu_parts": [asdict(work) for work in summary.cpu_parts],
         "inputs": [str(port) for port in model.inputs],
         "outputs": [str(port) for port in model.outputs],
     }

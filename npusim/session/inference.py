@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import helper
 
 from npusim import axmodel
-from npusim.axmodel import ELEMENT_TYPES, Axmodel, Port
+from npusim.axmodel import Axmodel, Port
 from npusim.config import Hardware
 from npusim.errors import UsageError, did_you_mean
 from npusim.session.builder import Built
+from npusim.session.call import call, numpy_type, typed
 from npusim.session.machine import find_hardware, hardware_of
 from npusim.session.summaries import summary_of
 
@@ -63,11 +63,6 @@ class NodeArg:
 
     def __repr__(self) -> str:
         return f"NodeArg(name={self.name!r}, type={self.type!r}, shape={self.shape})"
-
-
-def numpy_type(port: Port) -> np.dtype[Any]:
-    """NumPy type of a port's elements."""
-    return np.dtype(helper.tensor_dtype_to_np_dtype(ELEMENT_TYPES[port.dtype]))
 
 
 def type_name(dtype: np.dtype[Any]) -> str:
@@ -173,8 +168,8 @@ class InferenceSession:
         result = self._simulate(Mode.FULL if self._timed is None else Mode.VALUES, feeds)
         if self._timed is None:
             self._timed = result
-        outputs = result.outputs
-        return [outputs[port.name].view(numpy_type(port)).reshape(port.shape) for port in wanted]
+        outputs = typed(self._model, result.outputs)
+        return [outputs[port.name] for port in wanted]
 
     def profile(self) -> Summary:
         """Cycles, latency, utilization and traffic of a call, whole and by layer."""
@@ -193,10 +188,7 @@ class InferenceSession:
         return self._timed
 
     def _simulate(self, mode: Any, feeds: Mapping[str, np.ndarray[Any, Any]]) -> Result:
-        from npusim.sim import Job, simulate
-
-        job = Job(program=self._model.program, cores=self._cores, inputs=feeds)
-        return simulate(self._hardware, job, mode=mode)
+        return call(self._model, self._hardware, feeds, mode, cores=self._cores)
 
     def _wanted(self, names: Sequence[str] | None) -> list[Port]:
         ports = {port.name: port for port in self._model.outputs}

@@ -21,7 +21,8 @@ from npusim.axmodel import Axmodel
 from npusim.config import Hardware
 from npusim.errors import UsageError, did_you_mean
 from npusim.session.builder import Built
-from npusim.session.inference import check_feeds, numpy_type
+from npusim.session.call import call, typed
+from npusim.session.inference import check_feeds
 from npusim.session.machine import find_hardware, hardware_of
 from npusim.session.summaries import summary_of
 
@@ -91,28 +92,24 @@ def simulate(
     if mode not in MODES:
         raise UsageError(f"there is no mode {mode!r}, only {', '.join(MODES)}", did_you_mean(mode, MODES))
     subject = _subject(model)
-    program = subject if isinstance(subject, Program) else subject.program
     if hardware is not None:
         machine = find_hardware(hardware)
     elif isinstance(model, Built):
         machine = model.hardware
     else:
         machine = find_hardware(DEFAULT_HARDWARE) if isinstance(subject, Program) else hardware_of(subject)
-    feeds = dict(inputs or {})
-    if isinstance(subject, Axmodel) and mode != "time":
-        feeds = check_feeds(subject.inputs, feeds)
-    result = run(machine, Job(program=program, cores=cores, inputs=feeds), mode=Mode(mode))
-    outputs = dict(result.outputs)
-    if isinstance(subject, Axmodel) and outputs:
-        outputs = {p.name: outputs[p.name].view(numpy_type(p)).reshape(p.shape) for p in subject.outputs}
-    summary = None
-    if result.recorded is not None:
-        if isinstance(subject, Axmodel):
-            summary = summary_of(result, subject, machine)
-        else:
-            from npusim.report.summary import summarize
+    if isinstance(subject, Program):
+        from npusim.report.summary import summarize
 
-            summary = summarize(result.trace, machine, 0, result.cycles, program.cores)
+        result = run(machine, Job(program=subject, cores=cores, inputs=dict(inputs or {})), mode=Mode(mode))
+        outputs = dict(result.outputs)
+        timed = result.recorded is not None
+        summary = summarize(result.trace, machine, 0, result.cycles, subject.cores) if timed else None
+    else:
+        feeds = check_feeds(subject.inputs, inputs or {}) if mode != "time" else {}
+        result = call(subject, machine, feeds, Mode(mode), cores=cores)
+        outputs = typed(subject, result.outputs)
+        summary = summary_of(result, subject, machine) if result.recorded is not None else None
     return Simulation(name=subject.name, hardware=machine, outputs=outputs, summary=summary, trace=result.recorded)
 
 
@@ -136,10 +133,15 @@ def html_of(title: str, summary: Summary | None) -> str:
         f"<p>{summary.fps:,.1f} fps, {summary.macs:,} MACs, {summary.mac_utilization:.1%} of the peak, "
         f"{summary.dram_bytes:,} bytes of DRAM traffic</p>"
     )
+    host = "".join(
+        f"<p>on the CPU: {html.escape(work.name)}, {work.ms:.3f} ms ({html.escape(', '.join(work.ops))})</p>"
+        for work in summary.cpu_parts
+    )
     longest = sorted(summary.layers, key=lambda layer: (-layer.cycles, layer.start))[:_SHOWN_LAYERS]
     rows = "".join(
         f"<tr><td>{html.escape(layer.name)}</td><td>{html.escape(layer.op)}</td><td>{layer.cycles:,}</td>"
         f"<td>{layer.bound_by}</td></tr>"
         for layer in longest
     )
-    return f"{heading}{figures}<table><tr><th>layer</th><th>op</th><th>cycles</th><th>bound by</th></tr>{rows}</table>"
+    titles = "<tr><th>layer</th><th>op</th><th>cycles</th><th>bound by</th></tr>"
+    return f"{heading}{figures}{host}<table>{titles}{rows}</table>"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from npusim.axmodel import Port
-from npusim.session.inference import numpy_type
+from npusim.session.call import numpy_type
 
 
 def random_feeds(ports: Sequence[Port], seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:

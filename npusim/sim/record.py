@@ -14,7 +14,7 @@ from isa.instruction import UNITS_PER_CORE
 from .engine import Timeline
 from .loader import job_name
 from .stream import Loaded, Stream
-from .trace import NO_STALL, STALL_ARRIVAL, STALL_BARRIER, Trace
+from .trace import NO_STALL, STALL_ARRIVAL, STALL_BARRIER, Trace, no_columns
 
 Ends = dict[tuple[int, int], np.ndarray[Any, Any]]
 """Retire cycles by ``Stream.key``."""
@@ -54,18 +54,13 @@ def record_trace(loaded: Loaded, timeline: Timeline) -> Trace:
                 **dict(zip(_PAID, paid.T, strict=True)),
             }
         )
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else _no_columns()
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else no_columns()
     order = np.lexsort((columns["core"] * UNITS_PER_CORE + columns["unit"], columns["end"]))
     return Trace(
         **{name: column[order] for name, column in columns.items()},
         origin_names=tuple(job.program.origin_names for job in loaded.jobs),
         jobs=tuple(job_name(job) for job in loaded.jobs),
     )
-
-
-def _no_columns() -> dict[str, np.ndarray[Any, Any]]:
-    names = [name for name in Trace.__dataclass_fields__ if name not in ("origin_names", "jobs")]
-    return {name: np.zeros(0, np.int64) for name in names}
 
 
 def _free_since(loaded: Loaded, stream: Stream, timeline: Timeline, ends: Ends) -> int:

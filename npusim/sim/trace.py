@@ -5,7 +5,7 @@ Made by ``simulate``; read by reports and tests. Nothing here knows how the time
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -157,6 +157,39 @@ class Trace:
 
     def __repr__(self) -> str:
         return f"<Trace of {len(self)} instructions, {self.cycles} cycles, jobs {', '.join(self.jobs)}>"
+
+
+def no_columns() -> dict[str, np.ndarray[Any, Any]]:
+    """The columns of a trace without instructions."""
+    return {f.name: np.zeros(0, np.int64) for f in fields(Trace) if f.name not in ("origin_names", "jobs")}
+
+
+def concatenate(traces: Sequence[Trace], offsets: Sequence[int], job: str) -> Trace:
+    """One trace of runs of one job each that followed one another, as if they had been one job.
+
+    Args:
+        traces: in their order.
+        offsets: the cycle at which each began.
+        job: its name.
+    """
+    columns = {name: [column] for name, column in no_columns().items()} if not traces else {}
+    done = np.zeros(0, np.int64)  # instructions of each physical unit so far
+    names: list[str] = []
+    for trace, offset in zip(traces, offsets, strict=True):
+        numbers = trace.core.astype(np.int64) * UNITS_PER_CORE + trace.unit
+        done = np.pad(done, (0, max(int(numbers.max(initial=-1)) + 1 - done.size, 0)))
+        moved = {
+            "start": trace.start + offset,
+            "end": trace.end + offset,
+            "position": trace.position + done[numbers],
+            "origin": np.where(trace.origin >= 0, trace.origin + len(names), trace.origin).astype(trace.origin.dtype),
+        }
+        for name, column in trace.columns().items():
+            columns.setdefault(name, []).append(moved.get(name, column))
+        done += np.bincount(numbers, minlength=done.size)
+        names += trace.origin_names[0]
+    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    return Trace(**joined, origin_names=(tuple(names),), jobs=(job,))
 
 
 def physical_name(number: int) -> str:

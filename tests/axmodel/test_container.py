@@ -13,8 +13,21 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from isa.container import to_bytes
-from npusim import axmodel
-from npusim.axmodel import Axmodel, AxmodelError, LayerName, Port, describe, is_axmodel, read, save, wrap
+from npusim.axmodel import (
+    Axmodel,
+    AxmodelError,
+    CpuPart,
+    LayerName,
+    NpuPart,
+    Port,
+    Reason,
+    describe,
+    is_axmodel,
+    read,
+    save,
+    wrap,
+)
+from npusim.axmodel.layout import RECORDS, checksum
 
 
 def program(value=7):
@@ -28,13 +41,21 @@ def program(value=7):
     return make_program("net", {}, segments, cores=2)
 
 
+X = Port(name="x:0", dtype="u8", shape=(1, 4, 16), scale=0.1, zero_point=128)
+Y = Port(name="y", dtype="f32", shape=(64,))
+
+
+def whole(value=7):
+    return (NpuPart(name="subgraph_npu_0", program=program(value), inputs=(X,), outputs=(Y,)),)
+
+
 @pytest.fixture(scope="module")
 def model():
     return Axmodel(
         name="net",
-        program=program(),
-        inputs=(Port(name="x:0", dtype="u8", shape=(1, 4, 16), scale=0.1, zero_point=128),),
-        outputs=(Port(name="y", dtype="f32", shape=(64,)),),
+        parts=whole(),
+        inputs=(X,),
+        outputs=(Y,),
         npu_mode="NPU2",
         hardware="ax650n",
         hardware_fingerprint="abc",
@@ -67,7 +88,7 @@ def test_what_goes_in_comes_out(model, data, tmp_path):
 
 
 def test_equal_models_give_equal_bytes(model, data):
-    again = replace(model, config=dict(reversed(model.config.items())), program=program())
+    again = replace(model, config=dict(reversed(model.config.items())), parts=whole())
     assert wrap(again) == data
 
 
@@ -130,8 +151,9 @@ def resealed(data, change):
     proto = parsed(data)
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     change(proto, metadata)
-    blob = proto.graph.initializer[0].raw_data if proto.graph.initializer else b""
-    metadata["checksum"] = axmodel._checksum(metadata, proto.graph, blob)
+    held = {tensor.name: tensor.raw_data for tensor in proto.graph.initializer}
+    blobs = [(node.op_type, held.get(node.input[-1], b"")) for node in proto.graph.node]
+    metadata["checksum"] = checksum(metadata, proto.graph, blobs)
     del proto.metadata_props[:]
     for key, value in metadata.items():
         proto.metadata_props.add(key=key, value=value)
@@ -163,17 +185,42 @@ def emptied(proto, metadata):
 
 
 def newer(proto, metadata):
-    metadata["npusim_axmodel"] = "2"
+    metadata["npusim_axmodel"] = "3"
+
+
+def unread(proto, metadata):
+    del proto.graph.node[0].input[1:]
+
+
+def renamed(proto, metadata):
+    proto.graph.initializer[0].name = "p"
+
+
+def doubled(proto, metadata):
+    proto.graph.node.append(proto.graph.node[0])
+
+
+def on_cpu(proto, metadata):
+    proto.graph.node[0].op_type = "cpu subgraph"
+
+
+def fewer_cores(proto, metadata):
+    metadata["npu_mode"] = "NPU1"
 
 
 HOSTILE = {
     "a huge input": (larger, "64 bytes in the program"),
     "a negative extent": (negative, "no fixed type and shape"),
-    "another output": (nameless, "no output 'z'"),
-    "no output": (undeclared, "output 'y' of its program is not declared"),
+    "another output": (nameless, "has a tensor 'y' that is not declared"),
+    "no output": (undeclared, "has a tensor 'y' that is not declared"),
+    "no operand": (unread, "does not hold what subgraph_npu_0 runs"),
+    "another program": (renamed, "does not hold what subgraph_npu_0 runs"),
+    "two nodes": (doubled, "has a node 'subgraph_npu_0' .neu mode. that is no part"),
+    "a node of the CPU": (on_cpu, "initialisers are not those of its parts"),
+    "another allocation": (fewer_cores, "is for NPU2, the model for NPU1"),
     "a type without numbers": (exotic, "no fixed type and shape"),
-    "no program": (emptied, "does not hold its program"),
-    "another layout": (newer, "layout version '2'"),
+    "no program": (emptied, "does not hold what subgraph_npu_0 runs"),
+    "another layout": (newer, "layout version '3'; this npusim reads 1 and 2"),
 }
 
 
@@ -184,7 +231,7 @@ def test_hostile_files_are_refused(data, change, message):
 
 
 MALFORMED = [
-    *((key, text) for key in axmodel._RECORDS for text in ("", "7", "[[1]]", "[" * 100_000)),
+    *((key, text) for key in RECORDS for text in ("", "7", "[[1]]", "[" * 100_000)),
     ("tensors", '{"x:0": 3}'),
     ("tensors", '{"x:0": {"scale": "wide", "zero_point": 0}}'),
     ("layers", '{"x:0": 3}'),
@@ -234,7 +281,8 @@ def test_an_unbuilt_model_is_told_from_a_damaged_one():
 
 
 def test_ports_that_do_not_fit_their_program_are_not_written(model):
-    wide = replace(model, inputs=(Port(name="x:0", dtype="u16", shape=(1, 4, 16)),))
+    ports = (Port(name="x:0", dtype="u16", shape=(1, 4, 16)),)
+    wide = replace(model, inputs=ports, parts=(replace(model.parts[0], inputs=ports),))
     with pytest.raises(AxmodelError, match="64 bytes in the program, 128 by its shape"):
         wrap(wide)
 
@@ -290,3 +338,108 @@ def test_ours_is_described_too(model, data):
     assert found.runnable
     assert (found.name, found.npu_mode, found.producer) == ("net", "NPU2", "npusim 0.1.0")
     assert [port.shape for port in found.inputs] == [(1, 4, 16)]
+
+
+# ------------------------------------------------------------------------------------------------------- several parts
+
+
+def doubling():
+    """y: f32[64] + y, as z."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (64,)) for name in "yz"]
+    graph = helper.make_graph([helper.make_node("Add", ["y", "y"], ["z"])], "cpu", values[:1], values[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def mixed(model):
+    """A program, then the CPU; the input is a result as well."""
+    z = Port(name="z", dtype="f32", shape=(64,))
+    reason = Reason(node="add1", op="Add", constraint="it needs two quantized inputs")
+    part = CpuPart(name="cpu_0", model=doubling(), inputs=(Y,), outputs=(z,), reasons=(reason,))
+    return replace(model, parts=(*whole(), part), outputs=(z, X))
+
+
+def test_parts_come_out_as_they_went_in(mixed):
+    back = read(wrap(mixed))
+    assert [part.name for part in back.parts] == ["subgraph_npu_0", "cpu_0"]
+    assert back.programs[0].fingerprint() == mixed.programs[0].fingerprint()
+    [found], [part] = back.cpu_parts, mixed.cpu_parts
+    assert (found.model, found.inputs, found.outputs, found.reasons) == (
+        part.model,
+        part.inputs,
+        part.outputs,
+        part.reasons,
+    )
+    assert (back.inputs, back.outputs, back.cores) == ((X,), mixed.outputs, 2)
+
+
+def test_a_model_of_parts_is_not_one_program(mixed, model):
+    assert model.program is model.programs[0]
+    assert not mixed.is_one_program
+    with pytest.raises(AxmodelError, match="net is not one program but subgraph_npu_0, cpu_0: run it alone"):
+        _ = mixed.program
+
+
+def test_one_program_is_written_as_it_always_was(data, mixed):
+    layouts = [{e.key: e.value for e in parsed(d).metadata_props}["npusim_axmodel"] for d in (data, wrap(mixed))]
+    assert layouts == ["1", "2"]
+
+
+def test_a_viewer_finds_a_node_for_each_part(mixed):
+    graph = parsed(wrap(mixed)).graph
+    assert [(node.name, node.op_type) for node in graph.node] == [
+        ("subgraph_npu_0", "neu mode"), ("cpu_0", "cpu subgraph")
+    ]  # fmt: skip
+    assert [list(node.input) for node in graph.node] == [["x:0", "npu_program"], ["y", "cpu_model_0"]]
+    assert [value.name for value in graph.value_info] == ["y"]
+
+
+def test_bits_turned_in_parts_are_errors_or_without_meaning(mixed):
+    good = wrap(mixed)
+    for position in range(len(good)):
+        broken = bytearray(good)
+        broken[position] ^= 1 << position % 8
+        try:
+            back = read(bytes(broken))
+        except AxmodelError:
+            continue
+        assert back.programs[0].fingerprint() == mixed.programs[0].fingerprint()
+        assert back.cpu_parts[0].model == mixed.cpu_parts[0].model
+        assert back.cpu_parts[0].reasons == mixed.cpu_parts[0].reasons
+        assert (back.inputs, back.outputs) == (mixed.inputs, mixed.outputs)
+
+
+def outside(part):
+    proto = onnx.ModelProto.FromString(part.model)
+    tensor = proto.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    return replace(part, model=proto.SerializeToString())
+
+
+Z = Port(name="z", dtype="f32", shape=(64,))
+MISFITS = {
+    "an input nobody makes": (lambda p: replace(p, inputs=(replace(Y, name="q"),)), "cpu_0 reads q: .*; nothing makes"),
+    "an input of another type": (lambda p: replace(p, inputs=(replace(Y, dtype="s32"),)), "before it there is y: f32"),
+    "an output that is there": (lambda p: replace(p, outputs=(X,)), "are not those of its model: z: f32"),
+    "no model": (lambda p: replace(p, model=b"junk"), "the model of cpu_0 is no ONNX model"),
+    "another model": (lambda p: replace(p, outputs=(replace(Z, shape=(8, 8)),)), "outputs of cpu_0 are not those"),
+    "data elsewhere": (outside, "cpu_0 (is no ONNX model|has data outside of the file)"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), MISFITS.values(), ids=MISFITS)
+def test_parts_that_do_not_fit_are_neither_written_nor_read(mixed, change, message):
+    with pytest.raises(AxmodelError, match=message):
+        wrap(replace(mixed, parts=(mixed.parts[0], change(mixed.parts[1]))))
+
+
+def test_a_result_that_no_part_makes(mixed):
+    with pytest.raises(AxmodelError, match="no part makes the output z"):
+        wrap(replace(mixed, parts=mixed.parts[:1]))
+
+
+def test_two_parts_that_make_the_same(mixed):
+    again = replace(mixed.parts[1], name="cpu_1")
+    with pytest.raises(AxmodelError, match="cpu_1 makes 'z', which there is already"):
+        wrap(replace(mixed, parts=(*mixed.parts, again)))

@@ -55,7 +55,8 @@ def with_fault(model: Axmodel, offset: int, bit: int = 64) -> Axmodel:
             data[offset] ^= bit
             segment = replace(segment, data=data)
         segments.append(segment)
-    return replace(model, program=replace(program, segments=tuple(segments), stamp=""))
+    part = replace(model.parts[0], program=replace(program, segments=tuple(segments), stamp=""))
+    return replace(model, parts=(part,))
 
 
 def altered(source: onnx.ModelProto, layer: int) -> onnx.ModelProto:

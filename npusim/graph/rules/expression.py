@@ -109,6 +109,7 @@ class _Search:
         node = self.lowering.source.producers.get(value)
         if node is None:
             raise Refusal(reader, "it computes on a real input: it needs a QuantizeLinear in front of it")
+        self.lowering.check_allowed(node)
         if node.op in SILENT and value == node.output:
             return self.argument(node.inputs[0], node)
         if node.op not in POINTWISE or value != node.output:

@@ -22,7 +22,7 @@ _PRODUCTS = ("MatMul", "Conv")
 def _product(lowering: Lowering, value: str) -> SourceNode | None:
     """The product without bias that computes a value."""
     node = lowering.source.producers.get(value)
-    if node is None or node.op not in _PRODUCTS or node.input(2):
+    if node is None or node.op not in _PRODUCTS or node.input(2) or lowering.why_on_cpu(node):
         return None
     return node
 

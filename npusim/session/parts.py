@@ -1,0 +1,89 @@
+"""From an integer graph to the parts of a built model: programs for the NPU, ONNX models for the CPU.
+
+Used by ``builder`` and ``agreement``. How a graph is cut is ``npusim.graph.parts``'s business, how one is compiled the
+compiler's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from isa.program import Program
+from npusim.axmodel import CpuPart, NpuPart, Part, Port, Reason
+from npusim.config import Hardware
+from npusim.errors import UnverifiedProgramError
+from npusim.graph import Graph
+from npusim.graph.parts import Part as GraphPart
+from npusim.graph.parts import cpu_model, split
+
+
+def compile_parts(graph: Graph, hardware: Hardware, cores: int) -> tuple[Part, ...]:
+    """The parts of a graph, in the order in which they run; the programs are not proven yet.
+
+    Raises:
+        LoweringError: a node that the compiler cannot lower.
+    """
+    parts: list[Part] = []
+    for part in split(graph):
+        number = sum(isinstance(made, CpuPart) is part.on_cpu for made in parts)
+        parts.append(_cpu_part(part, number) if part.on_cpu else _npu_part(part, number, hardware, cores))
+    return tuple(parts)
+
+
+def prove_parts(parts: tuple[Part, ...], hardware: Hardware) -> tuple[Part, ...]:
+    """The same parts with their programs proven.
+
+    Raises:
+        UnverifiedProgramError: a program has a race, a deadlock or an access out of bounds.
+    """
+    return tuple(
+        replace(part, program=_prove(part.program, hardware)) if isinstance(part, NpuPart) else part for part in parts
+    )
+
+
+def port_of(graph: Graph, name: str) -> Port:
+    """A tensor of a graph as an input or output."""
+    tensor = graph.tensor(name)
+    quantization = tensor.quantization
+    if quantization is None or not quantization.per_tensor:
+        return Port(name=name, dtype=tensor.dtype, shape=tensor.shape)
+    scale, zero = float(quantization.scale), int(quantization.zero_point)
+    return Port(name=name, dtype=tensor.dtype, shape=tensor.shape, scale=scale, zero_point=zero)
+
+
+def _ports(graph: Graph) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    inputs, outputs = (tuple(port_of(graph, name) for name in names) for names in (graph.inputs, graph.outputs))
+    return inputs, outputs
+
+
+def _npu_part(part: GraphPart, number: int, hardware: Hardware, cores: int) -> NpuPart:
+    from npusim.compiler.build import compile_graph
+
+    inputs, outputs = _ports(part.graph)
+    program = compile_graph(part.graph, hardware, cores)
+    return NpuPart(name=f"subgraph_npu_{number}", program=program, inputs=inputs, outputs=outputs)
+
+
+def _cpu_part(part: GraphPart, number: int) -> CpuPart:
+    inputs, outputs = _ports(part.graph)
+    reasons = [
+        Reason(node=node.attributes["blame"], op=node.attributes["blame_op"], constraint=node.attributes["reason"])
+        for node in part.graph.nodes
+    ]
+    return CpuPart(
+        name=f"cpu_{number}",
+        model=cpu_model(part.graph),
+        inputs=inputs,
+        outputs=outputs,
+        reasons=tuple(dict.fromkeys(reasons)),
+    )
+
+
+def _prove(program: Program, hardware: Hardware) -> Program:
+    from isa.verify import verify
+    from npusim.sim import limits_of
+
+    report = verify(program, limits_of(hardware))
+    if report.violations:
+        raise UnverifiedProgramError(violation.message for violation in report.violations)
+    return program.with_stamp(report.stamp)
