@@ -126,8 +126,8 @@ def _read(proto: onnx.ModelProto) -> Axmodel:
             parts.append(NpuPart(name=node.name, program=programs[node.name], inputs=inputs, outputs=outputs))
         else:
             reasons = tuple(_reason(*entry) for entry in records[REASONS].get(node.name, ()))
-            model = blobs[node.name][1]
-            parts.append(CpuPart(name=node.name, model=model, inputs=inputs, outputs=outputs, reasons=reasons))
+            data = blobs[node.name][1]
+            parts.append(CpuPart(name=node.name, model=data, inputs=inputs, outputs=outputs, reasons=reasons))
     if tuple(part.name for part in parts) != names_of(parts):
         raise AxmodelError(f"is damaged: its parts are called {', '.join(part.name for part in parts)}")
     inputs, outputs = (tuple(ports[value.name] for value in side) for side in (proto.graph.input, proto.graph.output))

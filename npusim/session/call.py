@@ -123,13 +123,9 @@ def _on_host(part: CpuPart, values: Mapping[str, Array]) -> dict[str, Array]:
 @lru_cache(SESSIONS_KEPT)
 def _session(model: bytes) -> onnxruntime.InferenceSession:
     """Operators by themselves and on one thread: what fused kernels round depends on the processor."""
-    import onnxruntime
+    from npusim.quant import exact
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return exact.session(model, threads=1, optimized=False)
 
 
 def _joined(
@@ -147,10 +143,11 @@ def _joined(
         traces = [result.trace for result in results]
         recorded = traces[0] if len(traces) == 1 else concatenate(traces, begins, model.name)
     used = tuple(range(model.cores)) if cores is None else tuple(cores)
+    begin = None if end is None else 0
     return Result(
         hardware=hardware,
         mode=mode,
-        jobs=(JobResult(name=model.name, cores=used, arrival=0, end=end, outputs=outputs),),
+        jobs=(JobResult(name=model.name, cores=used, arrival=0, begin=begin, end=end, outputs=outputs),),
         instructions=sum(result.instructions for result in results),
         burst_groups=sum(result.burst_groups for result in results),
         recorded=recorded,

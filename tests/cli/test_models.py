@@ -198,9 +198,9 @@ def test_compare_says_where_outputs_differ(capsys, place, monkeypatch):
 
     usual = compare._row
 
-    def tampered(graph, machine, mode, path):
-        row = usual(graph, machine, mode, path)
-        return row | {"outputs": {}} if mode == "NPU2" else row
+    def tampered(built, path):
+        row = usual(built, path)
+        return row | {"outputs": {}} if row["npu_mode"] == "NPU2" else row
 
     monkeypatch.setattr(compare, "_row", tampered)
     code, out, _ = npusim(capsys, "compare", "--model", place / "chain.onnx", "--npu_modes", "NPU1,NPU2")
