@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -47,16 +48,12 @@ def page(profiles: Sequence[Profile], version: str) -> str:
     text = {name: (folder / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", *_SCRIPTS)}
     document = {"version": version, "kinds": [str(bound) for bound in BOUNDS], "runs": [_run(p) for p in profiles]}
     parts = {
-        "@title@": html.escape(", ".join(dict.fromkeys(p.name for p in profiles))),
-        "@style@": text["page.css"],
-        "@script@": "\n".join(text[name] for name in _SCRIPTS),
-        "@data@": embedded(document),
+        "title": html.escape(", ".join(dict.fromkeys(p.name for p in profiles))),
+        "style": text["page.css"],
+        "script": "\n".join(text[name] for name in _SCRIPTS),
+        "data": embedded(document),
     }
-    made = text["page.html"]
-    for mark, part in parts.items():
-        before, _, after = made.partition(mark)
-        made = before + part + after
-    return made
+    return re.sub(r"@(title|style|script|data)@", lambda mark: parts[mark[1]], text["page.html"])
 
 
 def embedded(value: Any) -> str:
