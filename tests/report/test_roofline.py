@@ -8,10 +8,8 @@ from npusim.report.roofline import roofline
 def test_roofs_come_from_the_machine(matmul, chain):
     three = roofline(matmul.summary, matmul.hardware, 3)
     assert three.peak_tops == pytest.approx(2 * 3 * 2 * 32 * 32 * 0.88e9 / 1e12)
-    assert [(slope.name, slope.gb_per_second) for slope in three.slopes] == [
-        ("DRAM", pytest.approx(34.128)),
-        ("OCM ports", pytest.approx(3 * 64 * 0.88)),
-    ]
+    assert [slope.name for slope in three.slopes] == ["DRAM", "OCM ports"]
+    assert [slope.gb_per_second for slope in three.slopes] == pytest.approx([34.128, 3 * 64 * 0.88])
     # DRAM is shared, the ports are the cores' own
     assert roofline(chain.summary, chain.hardware, 2).slopes[1].gb_per_second == pytest.approx(2 * 64 * 0.88)
 
