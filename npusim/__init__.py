@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # what a type checker and an editor see; at run time __getattr__ loads the same names
     from npusim.errors import NpusimError as NpusimError
     from npusim.session.builder import build as build
+    from npusim.session.fleet import simulate_fleet as simulate_fleet
     from npusim.session.inference import InferenceSession as InferenceSession
     from npusim.session.inference import NodeArg as NodeArg
     from npusim.session.inference import get_all_providers as get_all_providers
@@ -29,10 +30,11 @@ _PUBLIC: dict[str, str] = {
     "get_all_providers": "npusim.session.inference",
     "get_available_providers": "npusim.session.inference",
     "simulate": "npusim.session.notebook",
+    "simulate_fleet": "npusim.session.fleet",
 }
 
 __all__ = ["InferenceSession", "NodeArg", "NpusimError", "__version__", "build", "get_all_providers",
-           "get_available_providers", "simulate"]  # fmt: skip
+           "get_available_providers", "simulate", "simulate_fleet"]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

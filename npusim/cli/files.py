@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,18 @@ def write_json(target: str, value: Any) -> None:
         sys.stdout.write(text)
     else:
         write_bytes(target, text.encode())
+
+
+def write_csv(target: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write flat rows with the same keys as CSV to a file, or to standard output for ``-``; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    if target == "-":
+        sys.stdout.write(text.getvalue())
+    else:
+        write_bytes(target, text.getvalue().encode())
 
 
 def file_name(tensor: str) -> str:

@@ -1,25 +1,45 @@
-"""Plain-text tables and numbers for the terminal. No command logic here."""
+"""Plain-text tables and numbers for the terminal, in colour where it shows it. No command logic here."""
 
 from __future__ import annotations
 
+import os
+import re
+import sys
 from collections.abc import Iterable, Sequence
+
+STYLES = {"bold": "1", "good": "32", "bad": "31"}
+"""SGR codes of ECMA-48 by what they mean here."""
+
+_ESCAPE = re.compile("\033\\[[0-9;]*m")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], align: str = "<") -> str:
-    """Columns aligned by width.
+    """Columns aligned by width, the titles bold where the terminal shows it.
 
     Args:
         header: titles.
-        rows: cells; numbers are formatted by ``number``.
+        rows: cells; numbers are formatted by ``number``, and ``paint`` may have coloured a text.
         align: ``<`` or ``>`` for each column; columns it does not reach are aligned to the right.
     """
     cells = [list(header), *([number(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    widths = [max(len(_ESCAPE.sub("", row[column])) for row in cells) for column in range(len(header))]
     sides = align.ljust(len(header), ">")
-    return "\n".join(
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+    lines = [
+        "  ".join(_padded(cell, side, width) for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
         for row in cells
-    )
+    ]
+    return "\n".join([paint(lines[0], "bold"), *lines[1:]])
+
+
+def _padded(cell: str, side: str, width: int) -> str:
+    space = " " * (width - len(_ESCAPE.sub("", cell)))
+    return cell + space if side == "<" else space + cell
+
+
+def paint(text: str, style: str) -> str:
+    """The text in one of ``STYLES`` where standard output is a terminal and nobody set NO_COLOR (no-color.org)."""
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
+    return text if plain else f"\033[{STYLES[style]}m{text}\033[0m"
 
 
 def number(value: object) -> str:

@@ -12,8 +12,6 @@ from onnx import TensorProto, helper
 
 from npusim import axmodel
 from npusim.cli import main
-from npusim.cli.bench import blocks_of, choose_cores, parse_mask
-from npusim.config import load
 from tests.graph.tiny import onnxruntime_values, random_feeds
 from tests.session import small
 
@@ -140,37 +138,6 @@ def test_bench_prints_the_block_of_the_board(capsys, built, tmp_path):
     )
     ms = f"{row['latency_ms']:7.3f} ms"
     assert f"min = {ms}   max = {ms}   avg = {ms}" in out
-
-
-# mask, partition, cores of the model -> physical cores, or None where the board would refuse as well
-CORES = [
-    ("0b001", 0, 1, (0,)),
-    ("4", 0, 1, (2,)),
-    ("0b101", 0, 2, (0, 2)),
-    ("0b111", 0, 2, (0, 1)),
-    ("0x7", 0, 3, (0, 1, 2)),
-    (None, 0, 3, (0, 1, 2)),
-    ("0b011", 0, 3, None),
-    ("0b010", 1, 1, (1,)),
-    ("0b111", 1, 2, None),
-    (None, 2, 2, (0, 1)),
-    ("0b100", 2, 1, (2,)),
-    ("0b110", 2, 2, None),
-    (None, 3, 2, (1, 2)),
-    (None, 3, 1, (0,)),
-    (None, 3, 3, None),
-]
-
-
-@pytest.mark.parametrize(("mask", "vnpu", "needed", "expected"), CORES)
-def test_affinity_masks_name_physical_cores(mask, vnpu, needed, expected):
-    machine = load("ax650n")
-    arguments = parse_mask(mask, machine), blocks_of(vnpu, machine), needed, f"NPU{needed}", vnpu
-    if expected is None:
-        with pytest.raises(ValueError, match="in one block"):
-            choose_cores(*arguments)
-    else:
-        assert choose_cores(*arguments) == expected
 
 
 def test_compare_prints_a_table_and_that_outputs_agree(capsys, place, tmp_path):
