@@ -6,7 +6,8 @@ definition in words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ LINE_BYTES = 64
 """Bytes are counted in aligned lines of this many, the alignment of most buffers."""
 
 
-def occupancy(program: Program, trace: Trace, cores: Sequence[int], ocm_bytes: int) -> tuple[tuple[Curve, ...], Curve]:
+def occupancy(
+    programs: Sequence[Program], trace: Trace, cores: Sequence[int], ocm_bytes: int
+) -> tuple[tuple[Curve, ...], Curve]:
     """Bytes in use of the OCM of each core, and of the DRAM's scratch segments.
 
     A line is in use from the start of the instruction that writes its value until the retirement of the last one that
@@ -34,25 +37,48 @@ def occupancy(program: Program, trace: Trace, cores: Sequence[int], ocm_bytes: i
     not count.
 
     Args:
-        program: what ran.
-        trace: of its job alone.
+        programs: what ran, one after the other.
+        trace: of the job alone.
         cores: physical core of each logical one.
         ocm_bytes: size of a core's OCM.
     """
+    found = [_of_program(program, piece, cores, ocm_bytes) for program, piece in _pieces(programs, trace, cores)]
+    ocm = tuple(total([curves[core] for curves, _ in found]) for core in range(len(cores)))
+    return ocm, total([scratch for _, scratch in found])
+
+
+def _pieces(programs: Sequence[Program], trace: Trace, cores: Sequence[int]) -> Iterator[tuple[Program, Trace]]:
+    """Each program with its own part of the trace, whose positions go on from program to program."""
+    numbers = trace.core.astype(np.int64) * UNITS_PER_CORE + trace.unit
+    done = np.zeros(int(numbers.max(initial=0)) + 1, np.int64)
+    for program in programs:
+        length = np.zeros_like(done)
+        for unit, words in program.streams.items():
+            core, kind = divmod(unit, UNITS_PER_CORE)
+            length[cores[core] * UNITS_PER_CORE + kind] = len(words)
+        position = trace.position - done[numbers]
+        rows = np.flatnonzero((position >= 0) & (position < length[numbers]))
+        yield program, replace(trace.take(rows), position=position[rows])
+        done += length
+
+
+def _of_program(
+    program: Program, trace: Trace, cores: Sequence[int], ocm_bytes: int
+) -> tuple[tuple[Curve, ...], Curve]:
     sizes = memory_sizes(program, Limits(cores=program.cores, ocm_bytes=ocm_bytes))
     table = tabulate(decode(program).groups, sizes)
     start, end = _times(table, trace, cores)
     order = np.lexsort((table.write, start))  # by time, and an instruction reads before it writes
     memory = table.boxes.memory[table.box]
     scratch = [n for n, segment in enumerate(program.segments) if segment.kind is SegmentKind.SCRATCH]
-    curves = {}
-    for number in [memory_number(Space.OCM, core) for core in range(program.cores)] + [
-        memory_number(Space.DRAM, segment) for segment in scratch
-    ]:
-        mine = order[memory[order] == number]
-        curves[number] = _live(table, mine, start, end, int(sizes[number]))
-    ocm = tuple(curves[memory_number(Space.OCM, core)] for core in range(program.cores))
-    return ocm, total([curves[memory_number(Space.DRAM, segment)] for segment in scratch])
+    ocm, intermediate = (
+        [_live(table, order[memory[order] == number], start, end, int(sizes[number])) for number in numbers]
+        for numbers in (
+            [memory_number(Space.OCM, core) for core in range(program.cores)],
+            [memory_number(Space.DRAM, segment) for segment in scratch],
+        )
+    )
+    return tuple(ocm), total(intermediate)
 
 
 def _times(table: AccessTable, trace: Trace, cores: Sequence[int]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

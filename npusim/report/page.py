@@ -117,6 +117,8 @@ def _run(profile: Profile) -> dict[str, Any]:
         "roofline": _roofline(profile),
         "precision": [[p.name, p.op, _finite(p.cosine), _finite(p.snr_db), _finite(p.max_abs_error)]
                       for p in profile.precision],
+        "host": [[work.name, work.ms, work.operators, work.flops, work.bytes + work.copied_bytes, list(work.ops),
+                  f"{work.node}: {work.reason}"] for work in summary.cpu_parts],
         "machine": _machine(profile.hardware),
         "description": profile.hardware.machine.description,
         "versions": dict(profile.versions),
@@ -129,6 +131,7 @@ def _figures(profile: Profile) -> dict[str, Any]:
     return {
         "cycles": summary.cycles,
         "latency_ms": summary.latency_ms,
+        "host_ms": summary.host_ms,
         "launch_ms": hardware.machine.launch_ms,
         "fps": summary.fps,
         "macs": summary.macs,

@@ -84,14 +84,14 @@ class Profile:
 
 
 def profile(
-    program: Program,
+    programs: Sequence[Program],
     trace: Trace,
     summary: Summary,
     hardware: Hardware,
     *,
-    name: str = "",
+    name: str,
+    cores: Sequence[int],
     job: int = 0,
-    cores: Sequence[int] | None = None,
     sources: Mapping[str, tuple[str, ...]] | None = None,
     precision: Sequence[LayerPrecision] = (),
     versions: Mapping[str, str] | None = None,
@@ -99,26 +99,25 @@ def profile(
     """Everything a report shows of one job.
 
     Args:
-        program: what ran.
+        programs: what ran, one after the other.
         trace: of the run; other jobs in it are left aside.
         summary: the figures of the job.
         hardware: the machine.
-        name: of the model; by default the program's.
+        name: of the model or program.
+        cores: physical core of each logical one.
         job: position of the job in the run.
-        cores: physical core of each logical one; by default the first ones.
         sources: ONNX nodes by layer.
         precision: what a precision analysis found.
         versions: of what built the model.
     """
     mine = trace.select(job=job)
-    placed = tuple(range(program.cores)) if cores is None else tuple(cores)
-    ocm, scratch = occupancy(program, mine, placed, hardware.ocm.bytes)
+    ocm, scratch = occupancy(programs, mine, cores, hardware.ocm.bytes)
     reads, writes = dram_traffic(mine)
     resident: dict[str, int] = {}
-    for segment in program.segments:
+    for segment in (segment for program in programs for segment in program.segments):
         resident[str(segment.kind)] = resident.get(str(segment.kind), 0) + segment.size_bytes
     return Profile(
-        name=name or program.name, npu_mode=f"NPU{program.cores}", hardware=hardware, cores=placed, summary=summary,
-        trace=mine, ocm=ocm, scratch=scratch, resident_bytes=resident, reads=reads, writes=writes,
-        sources=sources or {}, precision=tuple(precision), versions=versions or {},
+        name=name, npu_mode=f"NPU{len(cores)}", hardware=hardware, cores=tuple(cores), summary=summary, trace=mine,
+        ocm=ocm, scratch=scratch, resident_bytes=resident, reads=reads, writes=writes, sources=sources or {},
+        precision=tuple(precision), versions=versions or {},
     )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from isa.program import Program
 from npusim.axmodel import Axmodel
 from npusim.config import Hardware
+from npusim.session.call import call
 from npusim.session.machine import hardware_of
 from npusim.session.summaries import summary_of
 
@@ -38,13 +39,12 @@ def profile_model(
         AxmodelError: the machine the model was built for cannot be restored.
     """
     from npusim.report.profile import profile
-    from npusim.sim import Job, Mode, simulate
+    from npusim.sim import Mode
 
     machine = hardware or hardware_of(model)
-    job = Job(program=model.program, cores=cores, name=model.name)
-    result = simulate(machine, job, mode=Mode.TIME)
+    result = call(model, machine, {}, Mode.TIME, cores=cores)
     return profile(
-        model.program, result.trace, summary_of(result, model, machine), machine, name=model.name,
+        model.programs, result.trace, summary_of(result, model, machine), machine, name=model.name,
         cores=result.jobs[0].cores, sources={layer.name: layer.source for layer in model.layers},
         precision=precision, versions=model.versions,
     )  # fmt: skip
@@ -63,4 +63,4 @@ def profile_program(program: Program, hardware: Hardware, *, cores: Sequence[int
 
     result = simulate(hardware, Job(program=program, cores=cores), mode=Mode.TIME)
     summary = summarize(result.trace, hardware, 0, result.cycles, program.cores)
-    return profile(program, result.trace, summary, hardware, cores=result.jobs[0].cores)
+    return profile([program], result.trace, summary, hardware, name=program.name, cores=result.jobs[0].cores)

@@ -1,11 +1,14 @@
 """The report in a real browser: what it draws, what it does when it is used, and that it asks for nothing."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
 import npusim
 from npusim.report.page import page
+from npusim.report.profile import LayerPrecision
+from npusim.report.summary import CpuWork
 from tests.report.browser import chromium
 
 HOSTILE = "</script><script>window.hostile = 1</script><img src=x onerror='window.hostile = 2'>&amp;"
@@ -246,6 +249,26 @@ def test_printed_it_is_light_and_whole(browser, report):
         assert shown.evaluate("() => document.documentElement.dataset.theme") == "light"
         assert not shown.is_visible(".toolbar")
         assert shown.is_visible("#machine table")
+
+
+def test_cpu_parts_and_precision_are_shown_where_there_are_any(browser, matmul, tmp_path):
+    work = CpuWork(
+        name="cpu_0", ops=("TopK", "Cast"), operators=2, flops=1000, bytes=2048, copied_bytes=0, ms=0.25, node="/TopK",
+        reason="no integer operation",
+    )  # fmt: skip
+    precision = [
+        LayerPrecision(name="worse", op="matmul", cosine=0.9, snr_db=12.5, max_abs_error=0.25),
+        LayerPrecision(name="equal", op="conv", cosine=1.0, snr_db=math.inf, max_abs_error=0.0),
+    ]
+    summary = replace(matmul.summary, cpu_parts=(work,), host_ms=0.25)
+    path = tmp_path / "more.html"
+    path.write_text(page([replace(matmul, summary=summary, precision=tuple(precision))], "1"), encoding="utf-8")
+    for shown in open_page(browser, path):
+        assert "0.25 ms CPU parts" in shown.inner_text("#headline")
+        assert "/TopK: no integer operation" in shown.inner_text("#host")
+        assert shown.locator("#precision tbody td:first-child").all_inner_texts() == ["worse", "equal"]
+        assert "∞" in shown.inner_text("#precision")
+        assert shown.is_hidden("#comparison")
 
 
 def test_names_are_text_and_nothing_else(browser, matmul, tmp_path):

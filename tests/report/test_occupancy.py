@@ -10,6 +10,7 @@ from npusim.config import load
 from npusim.report.curve import Curve, from_changes, total
 from npusim.report.occupancy import LINE_BYTES, occupancy
 from npusim.sim import Job, Mode, simulate
+from npusim.sim.trace import concatenate
 from tests.sim.race_free import cases
 
 SMALL = load("small")
@@ -17,7 +18,7 @@ SMALL = load("small")
 
 def run(program, cores=None):
     result = simulate(SMALL, Job(program=program, cores=cores), mode=Mode.TIME, allow_unverified=True)
-    return result.trace, occupancy(program, result.trace, result.jobs[0].cores, SMALL.ocm.bytes)
+    return result.trace, occupancy([program], result.trace, result.jobs[0].cores, SMALL.ocm.bytes)
 
 
 def times(trace):
@@ -50,6 +51,15 @@ def test_cores_are_those_of_the_machine():
     trace, ((other,), _) = run(assemble(COPY), cores=(2,))
     assert set(trace.core.tolist()) == {2}
     assert steps(one) == steps(other)
+
+
+def test_programs_that_follow_one_another_are_told_apart():
+    program = assemble(COPY)
+    trace, ((one,), _) = run(program)
+    joined = concatenate([trace, trace], [0, trace.cycles], "twice")
+    ((both,), _) = occupancy([program, program], joined, (0,), SMALL.ocm.bytes)
+    later = [(cycle + trace.cycles, value) for cycle, value in steps(one)]
+    assert steps(both) == steps(one) + later
 
 
 def test_what_is_written_again_after_it_was_read_is_another_value():

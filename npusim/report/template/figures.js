@@ -3,7 +3,7 @@
 function drawHeadline(run) {
   const f = run.figures;
   const figures = [
-    ["Latency", fixed(f.latency_ms, 3), "ms", `${fixed(f.launch_ms, 2)} ms of it the call`],
+    ["Latency", fixed(f.latency_ms, 3), "ms", `${fixed(f.launch_ms, 2)} ms of it the call${f.host_ms ? `, ${fixed(f.host_ms, 2)} ms CPU parts` : ""}`],
     ["Cycles", whole(f.cycles), "", `at ${whole(run.clock_hz / 1e6)} MHz`],
     ["Throughput", fixed(f.fps, 1), "fps", "one call after the other"],
     ["Compute", fixed(f.tops, 2), "TOPS", `of ${fixed(f.peak_tops, 2)} peak`],

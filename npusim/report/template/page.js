@@ -25,6 +25,7 @@ function showRun(run) {
   find("#search").value = "";
   find("#matches").textContent = "";
   choose(-1, false);
+  drawHost(run);
   drawPrecision(run);
   drawMachine(run);
   const built = Object.entries(run.versions).map(([name, version]) => `${name} ${version}`).join(", ");
@@ -96,6 +97,21 @@ function layerTable(run) {
   bound.onchange = filter;
   filter();
   return table;
+}
+
+function drawHost(run) {
+  find("#host").hidden = !run.host.length;
+  const table = sortableTable([
+    { title: "Part", value: (row) => row[0] },
+    { title: "ms", number: true, value: (row) => row[1], cell: (row) => fixed(row[1], 4) },
+    { title: "Operators", number: true, value: (row) => row[2], cell: (row) => whole(row[2]) },
+    { title: "Operations", number: true, value: (row) => row[3], cell: (row) => millions(row[3]) },
+    { title: "Traffic", number: true, value: (row) => row[4], cell: (row) => bytes(row[4]) },
+    { title: "Operators are", wide: true, value: (row) => row[5].join(", ") },
+    { title: "Because of", wide: true, value: (row) => row[6] },
+  ]);
+  find("#host .scroll").replaceChildren(table.node);
+  table.show(run.host);
 }
 
 function drawPrecision(run) {
