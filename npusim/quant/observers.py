@@ -20,6 +20,12 @@ PERCENTILE = 99.99
 
 _CANDIDATES = 128
 """Ranges that MSE and KL compare: whole, and shrunk in equal steps."""
+_FEWEST_PER_LEVEL = 16
+"""Values for each integer below which a histogram shows no distribution, so that KL takes the extremes."""
+_KL_ERROR = 4.0
+"""Mean squared error that KL may cost, as a multiple of that of the extremes: one bit.
+
+Where few values repeat often, as behind a constant background, divergence alone would clip without limit."""
 _SMALLEST_SHARE = 0.1
 """The narrowest of them, as a share of the whole range."""
 
@@ -98,16 +104,32 @@ def choose_range(statistic: Statistic, method: str, levels: int) -> tuple[float,
     centres, counts = statistic.centres()
     if method == "Percentile":
         return _percentile(centres, counts, low, high, statistic.width)
-    measure = squared_error if method == "MSE" else divergence
-    return _smallest(measure, centres, counts, (low, high), levels)
+    if method == "MSE":
+        return _smallest(squared_error, centres, counts, (low, high), levels)
+    beside_zero = centres != 0.5 * statistic.width  # zeros are exact in every range; what a ReLU cuts off is no sign
+    centres, counts = centres[beside_zero], counts[beside_zero]
+    if counts.sum() < _FEWEST_PER_LEVEL * levels:
+        return low, high
+    allowed = _KL_ERROR * squared_error(centres, counts, low, high, levels)
+
+    def within_reason(centres: Array, counts: Array, low: float, high: float, levels: int) -> float:
+        error = squared_error(centres, counts, low, high, levels)
+        return divergence(centres, counts, low, high, levels) if error <= allowed else float("inf")
+
+    return _smallest(within_reason, centres, counts, (low, high), levels)
 
 
 def _percentile(centres: Array, counts: Array, low: float, high: float, width: float) -> tuple[float, float]:
     below = np.cumsum(counts)
     cut = (1 - PERCENTILE / 100) / 2 * below[-1]
-    first = centres[np.searchsorted(below, cut, side="right")] - width / 2
-    last = centres[np.searchsorted(below, below[-1] - cut, side="left")] + width / 2
-    return min(max(low, float(first)), 0.0), max(min(high, float(last)), 0.0)
+
+    def position(rank: float) -> float:
+        """The value with ``rank`` values below it, those of a bin being evenly spread."""
+        index = int(np.searchsorted(below, rank, side="right"))
+        share = (rank - below[index] + counts[index]) / counts[index]
+        return float(centres[index] + (share - 0.5) * width)
+
+    return min(max(low, position(cut)), 0.0), max(min(high, position(below[-1] - cut)), 0.0)
 
 
 Measure = Callable[[Array, Array, float, float, int], float]
@@ -144,7 +166,8 @@ def divergence(centres: Array, counts: Array, low: float, high: float, levels: i
 
     The true one is that of the bins within the range, with what lies outside in the outermost ones; the rounded one
     spreads the mass that a step receives from inside over the step's bins that are not empty, as in TensorRT's
-    calibration (S. Migacz, 8-bit inference with TensorRT, 2017).
+    calibration (S. Migacz, 8-bit inference with TensorRT, 2017). What bins of one step differ by chance is taken off
+    (half a degree of freedom each, Miller and Madow), or few samples would make narrow ranges look good.
     """
     step = (high - low) / (levels - 1)
     inside = (centres >= low - step / 2) & (centres <= high + step / 2)
@@ -158,4 +181,5 @@ def divergence(centres: Array, counts: Array, low: float, high: float, levels: i
     bins = np.bincount(steps, minlength=levels)
     rounded = (mass / np.maximum(bins, 1))[steps]
     p, q = true / true.sum(), rounded / rounded.sum()
-    return float(np.dot(p, np.log(p / q)))
+    chance = (len(steps) - np.count_nonzero(bins)) / (2 * counts.sum())
+    return max(float(np.dot(p, np.log(p / q))) - chance, 0.0)

@@ -80,7 +80,9 @@ def drop_silent(graph: SourceGraph) -> SourceGraph:
     Requires: types (``fold``). Ensures: no Identity or Dropout is left but between an input and an output.
     """
     editor = Editor(graph)
-    for node in graph.nodes:
+    for original in graph.nodes:
+        node = editor.current(original)
+        assert node is not None
         if node.op not in ("Identity", "Dropout") or any(editor.readers(name) for name in node.outputs[1:] if name):
             continue
         value, result = node.inputs[0], node.output
