@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from npusim import __version__
-from npusim.errors import NpusimError
+from npusim.errors import NpusimError, UsageError, did_you_mean
 
 
 def _assembly() -> ModuleType:
@@ -39,6 +39,12 @@ def _build() -> ModuleType:
     from npusim.cli import build
 
     return build
+
+
+def _classify() -> ModuleType:
+    from npusim.cli import classify
+
+    return classify
 
 
 def _bench() -> ModuleType:
@@ -67,9 +73,10 @@ def _check() -> ModuleType:
 
 # What each command is called, how its module is loaded, and what it does.
 COMMANDS: dict[str, tuple[Callable[[], ModuleType], str]] = {
-    "build": (_build, "build a quantized ONNX model for one, two or three cores"),
+    "build": (_build, "build an ONNX model, float or quantized, for one, two or three cores"),
     "run": (_run, "run models and programs: exact integers and cycles"),
     "bench": (_bench, "latency of a built model, as the board's tool prints it"),
+    "classify": (_classify, "the classes of an image by a built model, as the board's sample prints them"),
     "compare": (_compare, "build a model for several core allocations or machines and compare them"),
     "profile": (_profile, "see where the cycles go: a report in one HTML file, and a trace for Perfetto"),
     "check": (_check, "find the first tensor of a built model that differs from onnxruntime's"),
@@ -84,8 +91,11 @@ EXIT_ERROR = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 where a check found something, 2 for an error."""
-    arguments = _parser(argv).parse_args(argv)
+    parser, command = _parser(argv)
+    arguments, unknown = parser.parse_known_args(argv)
     try:
+        if unknown:
+            raise _unknown_argument(unknown[0], command)
         return int(arguments.execute(arguments))
     except BrokenPipeError:
         # the reader of our output went away (`npusim disasm x | head`): that is no error of ours
@@ -114,7 +124,14 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split("\n"))
 
 
-def _parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
+def _unknown_argument(word: str, command: argparse.ArgumentParser) -> UsageError:
+    options = [option for action in command._actions for option in action.option_strings]
+    name = word.partition("=")[0]
+    return UsageError(f"{command.prog} takes no {name!r}", did_you_mean(name, options))
+
+
+def _parser(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The parser of the program, and that of the command that is called."""
     parser = argparse.ArgumentParser(
         prog="npusim",
         description="Cycle-accurate simulator of a three-core INT8 NPU: bit-exact outputs and cycle counts in one run.",
@@ -124,9 +141,13 @@ def _parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     words = sys.argv[1:] if argv is None else argv
     chosen = next((word for word in words if word in COMMANDS), None)
+    called = parser
     for name, (module, summary) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.", allow_abbrev=False)
+        command = commands.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+        )
         command.add_argument("--traceback", action="store_true", help="show where an error comes from")
         if name == chosen:  # only the chosen command's module is imported
             module().configure(name, command)
-    return parser
+            called = command
+    return parser, called

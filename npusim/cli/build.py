@@ -1,62 +1,56 @@
-"""``npusim build``: a quantized ONNX model becomes an ``.axmodel``."""
+"""``npusim build``: an ONNX model, float or quantized, becomes an ``.axmodel``."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from npusim.cli.options import add_options, given_options
 from npusim.cli.progress import Progress
 from npusim.cli.results import cpu_table
-from npusim.cli.text import count
+from npusim.cli.text import count, table
+from npusim.errors import UsageError
 
 if TYPE_CHECKING:
     from npusim.session.builder import Built
+    from npusim.session.quantization import Prepared
 
-SHARES = {"import": 0.0, "compile": 0.1, "verify": 0.7, "simulate": 0.9, "write": 0.99}
+STARTS = {"optimize": 0.0, "calibrate": 0.05, "quantize": 0.4, "import": 0.5, "compile": 0.55, "verify": 0.85,
+          "simulate": 0.95, "write": 0.99}  # fmt: skip
 """How much of a build is done when a stage begins; typical, for the bar only."""
-
-
-CPU_FALLBACK_HELP = "let the CPU run what the NPU cannot: priced, and listed in every report"
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     del name
-    add = parser.add_argument
-    add("--input", required=True, metavar="FILE", help="quantized ONNX model (QDQ or QOperator)")
-    add("--output_dir", required=True, help="folder for the built model and build_context.json")
-    add("--output_name", default="compiled.axmodel", help="file name of the built model (compiled.axmodel)")
-    add("--model_type", default="QuantONNX", help="QuantONNX; ONNX, a float model, has to be quantized first")
-    add("--target_hardware", default="ax650n", help="built-in name or TOML file (ax650n, alias AX650)")
-    add("--npu_mode", default="NPU1", help="cores to build for: NPU1, NPU2 or NPU3 (NPU1)")
-    add("--input_shapes", default="", help="shapes of inputs the model leaves open: a:1x3x224x224;b:1x8")
-    add("--cpu_fallback", action="store_true", help=CPU_FALLBACK_HELP)
+    parser.usage = "npusim build --input FILE --output_dir DIR [--config FILE] [--KEY VALUE ...]"
+    parser.epilog = "Every key can stand in a configuration file too; flags win over the file."
+    parser.add_argument("--config", metavar="FILE", help="configuration: .json (with comments), .yaml or .toml")
+    add_options(parser)
     parser.set_defaults(execute=_build)
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from npusim.session.builder import CONTEXT_NAME, build
+    from npusim.session.builder import build
+    from npusim.session.configuration import load
 
-    log = BuildLog(arguments.input)
+    configuration = load(arguments.config, given_options(arguments))
+    for key in ("input", "output_dir"):
+        if not getattr(configuration.build, key):
+            raise UsageError(f"npusim build needs --{key}, or {key} in its configuration")
+    log = BuildLog(configuration.build.input)
     try:
-        built = build(
-            arguments.input,
-            npu_mode=arguments.npu_mode,
-            hardware=arguments.target_hardware,
-            model_type=arguments.model_type,
-            input_shapes=arguments.input_shapes,
-            output_dir=arguments.output_dir,
-            output_name=arguments.output_name,
-            cpu_fallback=arguments.cpu_fallback,
-            report=log.stage,
-        )
+        built = build(config=configuration, report=log.stage, progress=log.share)
     finally:
         log.progress.done()
     _print(built, log)
-    assert built.path is not None
-    print(f"written {built.path} ({len(built.data):,} bytes)")
-    print(f"written {built.path.with_name(CONTEXT_NAME)}")
+    for note in built.prepared.notes:
+        print(f"npusim: {note}", file=sys.stderr)
+    for path in built.written:
+        print(f"written {path} ({path.stat().st_size:,} bytes)")
     return 0
 
 
@@ -65,14 +59,21 @@ class BuildLog:
 
     def __init__(self, title: str) -> None:
         self.progress = Progress(title)
-        self.lines: list[str] = []
+        self.seconds: dict[str, float] = {}
 
     def stage(self, name: str, seconds: float) -> None:
         """Take note of a stage that begins (0 seconds) or is done."""
         if seconds:
-            self.lines.append(f"{name:<9}{seconds:8.3f} s")
+            self.seconds[name] = seconds
         else:
-            self.progress.step(SHARES[name], name)
+            self.share(name, 0.0)
+
+    def share(self, name: str, share: float) -> None:
+        """Show how much of a stage is done."""
+        names = list(STARTS)
+        begin = STARTS.get(name, STARTS["quantize"])
+        end = STARTS[names[names.index(name) + 1]] if name in names[:-1] else begin
+        self.progress.step(begin + share * (end - begin), name)
 
 
 def _print(built: Built, log: BuildLog) -> None:
@@ -81,6 +82,8 @@ def _print(built: Built, log: BuildLog) -> None:
     units = len({unit for program in model.programs for unit in program.streams})
     parts = f" in {count(len(model.programs), 'program')}" if model.cpu_parts else ""
     details = {
+        "optimize": "folded and fused, checked against the model on a sample",
+        "calibrate": count(built.prepared.samples, "sample"),
         "import": f"{count(len(built.graph.nodes), 'operation')}, {count(len(model.inputs), 'input')}, "
         f"{count(len(model.outputs), 'output')}",
         "compile": f"{count(built.instructions, 'instruction')}{parts} on {count(units, 'unit')} of "
@@ -89,8 +92,9 @@ def _print(built: Built, log: BuildLog) -> None:
         "simulate": f"{summary.cycles:,} cycles",
     }
     print(f"{model.name}: {model.npu_mode} of {model.hardware}")
-    for line in log.lines:
-        print(f"  {line}  {details.get(line.split()[0], '')}".rstrip())
+    for name, seconds in log.seconds.items():
+        print(f"  {name:<9}{seconds:8.3f} s  {details.get(name, '')}".rstrip())
+    _print_quantization(built.prepared)
     host = f", {summary.host_ms:.3f} ms of it CPU parts and the launches behind them" if summary.cpu_parts else ""
     print(f"max_cycle = {summary.cycles:,}")
     print(
@@ -101,3 +105,17 @@ def _print(built: Built, log: BuildLog) -> None:
     print(f"DRAM      = {summary.dram_bytes:,} bytes")
     if summary.cpu_parts:
         print(cpu_table([asdict(work) for work in summary.cpu_parts]))
+
+
+def _print_quantization(prepared: Prepared) -> None:
+    """How many layers of each operator got which types; every single one stands in the table that is written."""
+    if prepared.quantized is None:
+        return
+    kinds = Counter(
+        ("+".join(op.rpartition(".")[2] for op in row.ops), row.data_type, row.weight_type, row.observer)
+        for row in prepared.quantized.table
+    )
+    rows = [(ops, amount, *types) for (ops, *types), amount in sorted(kinds.items())]
+    print()
+    print(table(("operators", "layers", "type", "weights", "observer"), rows, "<><<<"))
+    print()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from npusim.cli.build import CPU_FALLBACK_HELP
 from npusim.cli.files import write_json
+from npusim.cli.options import add_options, given_options
 from npusim.cli.progress import Progress
 from npusim.cli.results import cpu_table
 from npusim.cli.text import count, table
@@ -17,6 +18,9 @@ from npusim.errors import UsageError
 if TYPE_CHECKING:
     from npusim.session.builder import Built
 
+NOT_COMPARED = ("input", "output_dir", "output_name", "work_dir", "target_hardware", "npu_mode")
+"""Keys of a build that this command has other arguments for, or no use."""
+
 DEFAULT_MODES = 3
 """By default a machine is compared with up to so many cores."""
 
@@ -25,17 +29,19 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     del name
     add = parser.add_argument
-    add("--model", required=True, metavar="FILE", help="quantized ONNX model")
+    parser.usage = "npusim compare --model FILE [--npu_modes LIST] [--hardware LIST] [--config FILE] [--KEY VALUE ...]"
+    add("--model", required=True, metavar="FILE", help="ONNX model, float or quantized")
     add("--npu_modes", metavar="LIST", help="NPU1,NPU2,NPU3 (every one the machines have, up to NPU3)")
     add("--hardware", default="ax650n", metavar="LIST", help="built-in names or TOML files, with commas (ax650n)")
-    add("--input_shapes", default="", help="shapes of inputs the model leaves open: a:1x3x224x224;b:1x8")
-    add("--cpu_fallback", action="store_true", help=CPU_FALLBACK_HELP)
     add("--json", metavar="FILE", help="write the rows as JSON; - for standard output")
+    add("--config", metavar="FILE", help="configuration of the builds: .json (with comments), .yaml or .toml")
+    add_options(parser, leave_out=NOT_COMPARED)
     parser.set_defaults(execute=_compare)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from npusim.session.builder import build, load_graph, parse_shapes
+    from npusim.session.builder import build, load_graph, prepare_model
+    from npusim.session.configuration import load as load_configuration
     from npusim.session.machine import cores_of, npu_modes
 
     machines = [load(name) for name in _listed(arguments.hardware, "--hardware")]
@@ -43,18 +49,18 @@ def _compare(arguments: argparse.Namespace) -> int:
     points = [(m, mode) for m in machines for mode in asked or npu_modes(m)[:DEFAULT_MODES]]
     for machine, mode in points:  # before anything takes time
         cores_of(mode, machine)
+    configuration = load_configuration(arguments.config, given_options(arguments))
     progress = Progress(arguments.model)
     rows = []
     try:
+        prepared = prepare_model(arguments.model, configuration, report=lambda stage, _: progress.step(0.0, stage))
         progress.step(0.0, "import")
-        shapes = parse_shapes(arguments.input_shapes)
         # with a fallback, which nodes the compiler refuses depends on the point: each imports the model for itself
-        model = arguments.model if arguments.cpu_fallback else load_graph(arguments.model, shapes)
+        fallback = configuration.build.cpu_fallback
+        model = prepared if fallback else load_graph(prepared.model, prepared.open_shapes)
         for index, (machine, mode) in enumerate(points):
             progress.step(index / len(points), f"{mode} of {machine.machine.name}")
-            built = build(
-                model, npu_mode=mode, hardware=machine, input_shapes=shapes, cpu_fallback=arguments.cpu_fallback
-            )
+            built = build(model, npu_mode=mode, hardware=machine, cpu_fallback=fallback)
             rows.append(_row(built, arguments.model))
     finally:
         progress.done()
@@ -63,6 +69,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         write_json(arguments.json, {"rows": rows, "outputs_agree": agree})
     if arguments.json != "-":
         _print(rows, agree)
+    for note in prepared.notes:
+        print(f"npusim: {note}", file=sys.stderr)
     return 0 if agree else 1
 
 

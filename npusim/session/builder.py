@@ -1,4 +1,4 @@
-"""``build``: a quantized ONNX model becomes a proven program in an ``.axmodel``, in a list of stages.
+"""``build``: an ONNX model, float or quantized, becomes a proven program in an ``.axmodel``, in a list of stages.
 
 Called by users and by ``npusim build`` and ``compare``. Import, compiler, verifier and container do the work.
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,33 +21,37 @@ from isa.program import ISA_MAJOR, ISA_MINOR, Program
 from npusim import __version__, axmodel
 from npusim.axmodel import Axmodel, LayerName, Part
 from npusim.config import Hardware
-from npusim.errors import UsageError, did_you_mean
+from npusim.errors import UsageError
 from npusim.session.call import call
+from npusim.session.configuration import Configuration, load
+from npusim.session.files import write_bytes
 from npusim.session.machine import cores_of, find_hardware
 from npusim.session.parts import compile_parts, port_of, prove_parts
+from npusim.session.preprocessing import RECORD as PREPROCESSING
+from npusim.session.quantization import QUANTIZED, UNNAMED, Prepared, prepare, write_quantized
+from npusim.session.stages import Progress, Report, Stages
 from npusim.session.summaries import summary_of
 
 if TYPE_CHECKING:
     from npusim.graph import Graph
+    from npusim.quant.settings import Samples
     from npusim.report.summary import Summary
     from npusim.session.inference import InferenceSession
 
-MODEL_TYPES = ("QuantONNX", "ONNX")
-AXMODEL_NAME = "compiled.axmodel"
 CONTEXT_NAME = "build_context.json"
 
 STAGES = ("import", "compile", "verify", "simulate", "write")
-"""What a build goes through, in order."""
+"""What a build goes through, in order; those of quantization come before them where the model is a float one."""
 
 ON_CPU_KEY = "on_cpu"
 """In the configuration of a build with CPU fallback: the nodes that the compiler refused, and why."""
 
 Shapes = Mapping[str, Sequence[int]] | str | None
-Report = Callable[[str, float], None]
-"""Called with a stage's name and its seconds so far: 0.0 when it begins, more than that when it is done."""
+Config = str | os.PathLike[str] | Mapping[str, Any] | Configuration | None
+Source = str | os.PathLike[str] | bytes | onnx.ModelProto
 
-_UNNAMED = ("", "model", "graph", "main_graph", "main", "torch_jit", "torch-jit-export")
-"""Names that exporters give every graph: the file's name says more."""
+PATH_KEYS = ("input", "output_dir", "output_name", "work_dir")
+"""Keys that a built model does not hold, so that equal models are equal files wherever they were built."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +65,8 @@ class Built:
         summary: cycles and traffic of one call, alone on the machine.
         seconds: of each stage.
         path: the file; None where none was asked for.
+        prepared: the quantized model it was compiled from, and how it came about.
+        written: all files that were written.
     """
 
     axmodel: Axmodel
@@ -71,6 +75,8 @@ class Built:
     summary: Summary
     seconds: Mapping[str, float]
     path: Path | None
+    prepared: Prepared
+    written: tuple[Path, ...] = ()
 
     @cached_property
     def data(self) -> bytes:
@@ -115,91 +121,138 @@ class Built:
 
 
 def build(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto | Graph,
+    model: Source | Graph | Prepared | None = None,
     *,
-    npu_mode: str = "NPU1",
-    hardware: str | Path | Hardware = "ax650n",
-    model_type: str = "QuantONNX",
+    npu_mode: str | None = None,
+    hardware: str | Path | Hardware | None = None,
+    model_type: str | None = None,
     input_shapes: Shapes = None,
+    config: Config = None,
+    calibration: Samples | None = None,
     output_dir: str | os.PathLike[str] | None = None,
-    output_name: str = AXMODEL_NAME,
-    cpu_fallback: bool = False,
+    output_name: str | None = None,
+    cpu_fallback: bool | None = None,
     report: Report | None = None,
+    progress: Progress | None = None,
 ) -> Built:
-    """Build a quantized model for a number of cores.
+    """Build a model for a number of cores; a float one is quantized first.
 
     Args:
-        model: path, content or parsed form of an ONNX file, or a graph that ``npusim.graph.load`` made.
+        model: path, content or parsed form of an ONNX file, a graph that ``npusim.graph.load`` made, or what
+            ``prepare_model`` made; by default the configuration's ``input``.
         npu_mode: ``NPU1``, ``NPU2``, ...: how many cores.
         hardware: built-in name, TOML file, or a machine.
-        model_type: ``QuantONNX``.
+        model_type: ``ONNX`` for a float model, ``QuantONNX`` for a quantized one; by default what the model is.
         input_shapes: extents of inputs that the model leaves open, by name or as ``"a:1x3x224x224;b:1x8"``.
-        output_dir: where to write the file and ``build_context.json``; nothing is written by default.
+        config: a configuration file, or its content; the arguments here win over it.
+        calibration: samples for a float model, such as a list of dictionaries of arrays (the configuration's).
+        output_dir: where to write the file, ``build_context.json`` and the quantized model; nothing is written where
+            neither this nor the configuration says where.
         output_name: of the file.
         cpu_fallback: whether what has no integer operation may run on the CPU; it is priced and shown as such.
         report: told about every stage.
+        progress: told how much of a long stage is done.
 
     Raises:
-        UsageError: a value that makes no sense.
-        ConfigError: no such machine.
+        UsageError: a value that makes no sense, or calibration data are missing.
+        ConfigError: no such machine, or a configuration that does not fit the model.
+        DatasetError, QuantizationError: calibration data that cannot be read or do not fit the model.
         ModelError: the file is damaged.
         UnsupportedError, LoweringError: a part of the model cannot be lowered and may not run on the CPU; the message
             names the node.
     """
-    check_model_type(model_type)
-    _check_name(output_name)
-    machine = find_hardware(hardware)
-    cores = cores_of(npu_mode, machine)
-    shapes = parse_shapes(input_shapes)
-    stage = _Stages(report)
+    configuration = configure(
+        config, npu_mode=npu_mode, model_type=model_type, input_shapes=_shapes_text(input_shapes),
+        output_dir=None if output_dir is None else Path(output_dir), output_name=output_name, cpu_fallback=cpu_fallback,
+        target_hardware=hardware.machine.name if isinstance(hardware, Hardware) else hardware,
+    )  # fmt: skip
+    asked = configuration.build
+    machine = find_hardware(hardware if isinstance(hardware, Hardware) else asked.target_hardware)
+    cores = cores_of(asked.npu_mode, machine)
+    stage = Stages(report, progress)
+    with stage.several() as tell:  # a float model is quantized
+        prepared = prepare_model(model, configuration, calibration=calibration, report=tell)
     with stage("import"):  # ONNX to integer operations
-        graph = load_graph(model, shapes, cpu_fallback=cpu_fallback)
+        graph = load_graph(prepared.model, prepared.open_shapes, cpu_fallback=asked.cpu_fallback)
     barred: dict[str, str] = {}
     with stage("compile"):  # integer operations to instructions, one program for each part on the NPU
-        if cpu_fallback:
-            graph, parts, barred = _compile_with_fallback(graph, model, shapes, machine, cores)
+        if asked.cpu_fallback:
+            graph, parts, barred = _compile_with_fallback(graph, prepared, machine, cores)
         else:
             parts = compile_parts(graph, machine, cores)
     with stage("verify"):  # no deadlock, no race, no access out of bounds
         parts = prove_parts(parts, machine)
-    config: dict[str, Any] = {
-        "model_type": model_type,
-        "npu_mode": npu_mode,
-        "target_hardware": machine.machine.name,
-        "input_shapes": {name: list(shape) for name, shape in shapes.items()},
-    }
-    if cpu_fallback:
-        config |= {"cpu_fallback": True, ON_CPU_KEY: barred}
-    content = _axmodel(graph, parts, machine, npu_mode, config)
+    merged = configuration.record() | {"model_type": prepared.model_type, "target_hardware": machine.machine.name}
+    merged |= {PREPROCESSING: dict(prepared.preprocessing)} | ({ON_CPU_KEY: barred} if asked.cpu_fallback else {})
+    kept = {key: value for key, value in merged.items() if key not in PATH_KEYS}
+    content = _axmodel(graph, parts, machine, asked.npu_mode, kept)
     with stage("simulate"):  # cycles of one call; they do not depend on the values
         summary = _time(content, machine)
-    path = None
+    path: Path | None = None
+    written: tuple[Path, ...] = ()
     with stage("write"):
-        if output_dir is not None:
-            path = Path(output_dir) / output_name
+        if asked.output_dir:
+            path = Path(asked.output_dir) / asked.output_name
             path.parent.mkdir(parents=True, exist_ok=True)
+            quantized = write_quantized(prepared, path.parent)
             axmodel.save(content, path)
-            _write_context(path.parent / CONTEXT_NAME, content, summary)
-    return Built(axmodel=content, graph=graph, hardware=machine, summary=summary, seconds=stage.seconds, path=path)
+            _write_context(path.parent / CONTEXT_NAME, content, summary, merged)
+            written = (*quantized, path, path.parent / CONTEXT_NAME)
+    return Built(
+        axmodel=content, graph=graph, hardware=machine, summary=summary, seconds=stage.seconds, path=path,
+        prepared=prepared, written=written,
+    )  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------------------- arguments
 
 
-def check_model_type(model_type: str) -> None:
-    """Refuse what cannot be built.
+def configure(config: Config, **overrides: str | Path | bool | None) -> Configuration:
+    """The configuration, with the arguments that were given in place of its values.
 
     Raises:
-        UsageError: a float model, or no such type.
+        ConfigError: an unknown key, or a value that does not fit.
     """
-    if model_type == "ONNX":
-        raise UsageError(
-            "model_type ONNX is a float model, which build does not quantize yet: quantize it first (onnxruntime's "
-            "quantize_static writes QDQ files), then build the result with model_type QuantONNX"
-        )
-    if model_type not in MODEL_TYPES:
-        known = ", ".join(MODEL_TYPES)
-        raise UsageError(f"there is no model_type {model_type!r}, only {known}", did_you_mean(model_type, MODEL_TYPES))
+    given = {k: v if isinstance(v, bool) else str(v) for k, v in overrides.items() if v is not None}
+    return config.overridden(given) if isinstance(config, Configuration) else load(config, overrides=given)
+
+
+def _shapes_text(shapes: Shapes) -> str | None:
+    if shapes is None or isinstance(shapes, str):
+        return shapes
+    return ";".join(f"{name}:{'x'.join(map(str, extents))}" for name, extents in shapes.items())
+
+
+def prepare_model(
+    model: Source | Graph | Prepared | None,
+    configuration: Configuration,
+    *,
+    calibration: Samples | None = None,
+    report: Progress | None = None,
+) -> Prepared:
+    """What is compiled: the quantized model of a float one, for several builds of it.
+
+    Args:
+        model: as ``build`` takes it.
+        configuration: says how.
+        calibration: samples to use instead of the configuration's.
+        report: told about each stage of quantization and the share of it that is done.
+
+    Raises:
+        NpusimError: as ``build``.
+    """
+    from npusim.graph import Graph
+
+    if isinstance(model, Prepared):
+        return model
+    if model is None:
+        if not configuration.build.input:
+            raise UsageError("there is nothing to build: name the ONNX model (input)")
+        model = configuration.build.input
+    shapes = parse_shapes(configuration.build.input_shapes)
+    if isinstance(model, Graph):
+        return Prepared(model=model, model_type=QUANTIZED, open_shapes=shapes, notes=configuration.notes)
+    return prepare(model, configuration, shapes, calibration=calibration, report=report)
 
 
 def parse_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
@@ -260,41 +313,16 @@ def load_graph(
         if error.op == axmodel.OPERATOR:
             raise UsageError("this is a built model already; build takes the ONNX file it came from") from error
         raise
-    if isinstance(source, Path) and loaded.name in _UNNAMED:
+    if isinstance(source, Path) and loaded.name in UNNAMED:
         loaded = replace(loaded, name=source.stem)
     return loaded
-
-
-def _check_name(output_name: str) -> None:
-    if not output_name or Path(output_name).name != output_name:
-        raise UsageError(f"output_name is a file name in output_dir, not {output_name!r}")
 
 
 # -------------------------------------------------------------------------------------------------------------- stages
 
 
-class _Stages:
-    """Times stages and tells the caller about them."""
-
-    def __init__(self, report: Report | None) -> None:
-        self.report = report
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        self._tell(stage, 0.0)
-        begin = time.perf_counter()
-        yield
-        self.seconds[stage] = max(time.perf_counter() - begin, 1e-9)
-        self._tell(stage, self.seconds[stage])
-
-    def _tell(self, stage: str, seconds: float) -> None:
-        if self.report is not None:
-            self.report(stage, seconds)
-
-
 def _compile_with_fallback(
-    graph: Graph, model: Any, shapes: Mapping[str, Sequence[int]], hardware: Hardware, cores: int
+    graph: Graph, prepared: Prepared, hardware: Hardware, cores: int
 ) -> tuple[Graph, tuple[Part, ...], dict[str, str]]:
     """The parts of a model; a node that the compiler refuses moves to the CPU, until nothing is left to refuse.
 
@@ -314,10 +342,10 @@ def _compile_with_fallback(
         except LoweringError as error:
             node = next((node for node in graph.nodes if node.name == error.node), None)
             moved = set(node.source if node is not None else ()) - barred.keys()
-            if not moved or isinstance(model, Graph):
+            if not moved or isinstance(prepared.model, Graph):
                 raise
             barred |= dict.fromkeys(sorted(moved), str(error))
-        graph = load_graph(model, shapes, cpu_fallback=True, on_cpu=barred)
+        graph = load_graph(prepared.model, prepared.open_shapes, cpu_fallback=True, on_cpu=barred)
 
 
 def _time(model: Axmodel, hardware: Hardware) -> Summary:
@@ -346,10 +374,10 @@ def _axmodel(
     )
 
 
-def _write_context(path: Path, model: Axmodel, summary: Summary) -> None:
+def _write_context(path: Path, model: Axmodel, summary: Summary, config: Mapping[str, Any]) -> None:
     context = {
         "model": model.name,
-        "config": dict(model.config),
+        "config": dict(config),
         "hardware": model.hardware,
         "hardware_fingerprint": model.hardware_fingerprint,
         "isa_version": f"{ISA_MAJOR}.{ISA_MINOR}",
@@ -361,9 +389,4 @@ def _write_context(path: Path, model: Axmodel, summary: Summary) -> None:
         "inputs": [str(port) for port in model.inputs],
         "outputs": [str(port) for port in model.outputs],
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(context, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, (json.dumps(context, indent=2) + "\n").encode())

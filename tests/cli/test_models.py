@@ -235,7 +235,7 @@ def test_a_vendors_file_is_described_and_not_run(capsys, vendor):
 
 
 MISTAKES = [
-    (["build", "--input", "{several}", "--output_dir", "{tmp}", "--model_type", "ONNX"], "quantize it first"),
+    (["build", "--input", "{several}", "--output_dir", "{tmp}", "--model_type", "ONNX"], "is quantized already; pass"),
     (["build", "--input", "{several}", "--output_dir", "{tmp}", "--npu_mode", "NPU4"], "did you mean 'NPU3'"),
     (["build", "--input", "{several}", "--output_dir", "{tmp}", "--target_hardware", "AX65"], "did you mean"),
     (["build", "--input", "{tmp}/absent.onnx", "--output_dir", "{tmp}"], "absent.onnx"),

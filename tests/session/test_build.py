@@ -77,17 +77,19 @@ MISTAKES = [
     ({"npu_mode": "NPU4"}, UsageError, "has no npu_mode 'NPU4', only NPU1, NPU2, NPU3; did you mean"),
     ({"npu_mode": "npu2"}, UsageError, "did you mean 'NPU2'"),
     ({"hardware": "ax65n"}, ConfigError, "did you mean 'ax650n'"),
-    ({"model_type": "ONNX"}, UsageError, "quantize it first"),
-    ({"model_type": "QuantOnnx"}, UsageError, "did you mean 'QuantONNX'"),
+    ({"model_type": "ONNX"}, UsageError, "is quantized already; pass --model_type QuantONNX"),
+    ({"model_type": "QuantOnnx"}, ConfigError, "did you mean 'QuantONNX'"),
     ({"input_shapes": {"y": (1,)}}, UsageError, "y"),
-    ({"output_dir": ".", "output_name": "../x"}, UsageError, "output_name"),
+    ({"output_dir": ".", "output_name": "../x"}, ConfigError, "output_name"),
+    ({"config": {"quant": {"calibration_metod": "KL"}}}, ConfigError, "did you mean 'calibration_method'"),
+    ({"model": None}, UsageError, "there is nothing to build"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "kind", "message"), MISTAKES, ids=lambda value: str(value)[:30])
 def test_mistakes(chain, arguments, kind, message):
     with pytest.raises(kind, match=message):
-        npusim.build(chain, **arguments)
+        npusim.build(**{"model": chain, **arguments})
 
 
 def test_damaged_and_missing_models(tmp_path):

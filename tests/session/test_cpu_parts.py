@@ -148,7 +148,7 @@ def test_a_model_without_any_integers_has_no_program():
     b = Builder()
     b.output(b.op("Gelu", b.op("MatMul", b.input("x", (3, 16)), b.constant(np.eye(16, 4, dtype=np.float32)))))
     model = b.model()
-    built = npusim.build(model, cpu_fallback=True)
+    built = npusim.build(model, model_type="QuantONNX", cpu_fallback=True)
     assert [part.name for part in built.axmodel.parts] == ["cpu_0"]
     assert built.cycles == 0
     assert len(built.session().trace) == 0

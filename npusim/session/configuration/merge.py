@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,14 @@ class Configuration:
     def error(self, path: str, message: str, suggestion: str = "") -> ConfigError:
         """The refusal of a key's value, for reasons found later."""
         return ConfigError(path, message, suggestion, self.source)
+
+    def overridden(self, overrides: Mapping[str, Any]) -> Configuration:
+        """The same with some values replaced, by dotted key.
+
+        Raises:
+            ConfigError: a value that does not fit.
+        """
+        return replace(load(self.record(), overrides=overrides), source=self.source)
 
     def record(self) -> dict[str, Any]:
         """All values as JSON; ``load`` makes the same configuration of it."""

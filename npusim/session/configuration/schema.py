@@ -105,9 +105,7 @@ class OnnxOpt:
     """The float graph before it is quantized."""
 
     disable_onnx_optimization: bool = switch(
-        False,
-        "leave the float graph as it is",
-        refused="the quantizer needs the fused graph; it is checked against the original on a sample",
+        not _QUANT["enable_fusion"], "do not join operators of the float graph before it is quantized"
     )
     enable_onnxsim: bool = switch(False, "simplify the float graph", idle="constants are always folded")
     model_check: bool = switch(
@@ -179,6 +177,7 @@ class BuildConfig:
     target_hardware: str = text("ax650n", "built-in name (alias AX650) or TOML file")
     npu_mode: str = text("NPU1", "cores to build for: NPU1, NPU2 or NPU3")
     input_shapes: str = text("", "shapes of inputs that the model leaves open: a:1x3x224x224;b:1x8")
+    cpu_fallback: bool = switch(False, "let the CPU run what the NPU cannot: priced, and listed in every report")
     onnx_opt: OnnxOpt = field(default_factory=OnnxOpt)
     quant: Quant = field(default_factory=Quant)
     input_processors: tuple[InputProcessor, ...] = records(InputProcessor, "preprocessing that the built model does")
