@@ -61,10 +61,11 @@ def load(
         UsageError: ``input_shapes`` or ``constants`` do not fit.
     """
     source = import_onnx.import_model(model, input_shapes, constants)  # file to nodes, constants and types
+    on_cpu = {**dict.fromkeys(source.kept_real, "the model keeps it in FP32"), **(on_cpu or {})}
     source = unpack(source)  # QLinear operators to DequantizeLinear, operator, QuantizeLinear
     source = fold(source)  # types everywhere; what depends on constants and shapes only becomes constant
     source = recognise(source)  # normalizations spelled out in real operators become one
-    graph = lowering.lower(source, MOVES, INTEGER_RULES, express, on_cpu or {})  # real operators to integer operations
+    graph = lowering.lower(source, MOVES, INTEGER_RULES, express, on_cpu)  # real operators to integer operations
     graph = tidy.drop_unused(graph)  # what the search tried and did not need
     graph = tidy.share_equal(graph)  # one reshape where several operators asked for the same
     graph = tidy.join_movement(graph)  # reshapes of reshapes, transposes of transposes

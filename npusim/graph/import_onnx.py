@@ -25,6 +25,9 @@ OLDEST_OPSET = 10
 """The first operator set with QuantizeLinear, ConvInteger and their like."""
 DEFAULT_DOMAIN_NAMES = ("", "ai.onnx")
 
+DATA_TYPE_KEY, FLOAT_TYPE = "npusim.data_type", "FP32"
+"""Metadata of a node that stays real whatever stands around it: what a quantizer writes on request."""
+
 Shapes = Mapping[str, Sequence[int]]
 
 
@@ -112,7 +115,16 @@ def _import(
         nodes=sort_nodes(nodes),
         constants=constants,
         types=types,
+        kept_real=_kept_real(graph, nodes),
     )
+
+
+def _kept_real(graph: onnx.GraphProto, nodes: tuple[SourceNode, ...]) -> frozenset[str]:
+    """Names of the nodes that the file marks as real."""
+    marked = [
+        any((e.key, e.value) == (DATA_TYPE_KEY, FLOAT_TYPE) for e in proto.metadata_props) for proto in graph.node
+    ]
+    return frozenset(node.name for node, real in zip(nodes, marked, strict=True) if real)
 
 
 def _opsets(proto: onnx.ModelProto) -> dict[str, int]:

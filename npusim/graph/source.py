@@ -96,6 +96,7 @@ class SourceGraph:
         nodes: in topological order.
         constants: initialisers and folded values by name.
         types: of inputs, and after ``fold`` of every value.
+        kept_real: names of nodes that the model wants computed in float32.
     """
 
     name: str
@@ -105,6 +106,7 @@ class SourceGraph:
     nodes: tuple[SourceNode, ...]
     constants: Mapping[str, Array]
     types: Mapping[str, ValueType]
+    kept_real: frozenset[str] = frozenset()
 
     @property
     def opset(self) -> int:

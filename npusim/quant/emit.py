@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from npusim.graph.import_onnx import DATA_TYPE_KEY
 from npusim.graph.ir import DTYPES, Array, Quantization
 from npusim.graph.quantize import quantize
 from npusim.graph.source import SourceGraph, SourceNode, type_proto
@@ -79,7 +80,11 @@ class _Emission:
         """Write one node, reading rounded values, and round what it computes."""
         outputs = tuple(f"{name}_QuantizeLinear_Input" if self._is_renamed(name) else name for name in node.outputs)
         inputs = self._operands(node)
-        self.nodes.append(replace(node, inputs=inputs, outputs=outputs).proto())
+        proto = replace(node, inputs=inputs, outputs=outputs).proto()
+        choice = self.placement.choices[node.name]
+        if choice.data_type == FLOAT and choice.rank >= 0:  # or the import would join it with the rounding around it
+            proto.metadata_props.add(key=DATA_TYPE_KEY, value=FLOAT)
+        self.nodes.append(proto)
         for name, source in zip(node.outputs, outputs, strict=True):
             if name:
                 self.round_value(name, source)

@@ -6,7 +6,7 @@ Made by ``quantize``; written to the terminal and to files by the build. Records
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .affine import PRODUCTS
 from .layers import FLOAT
@@ -22,9 +22,9 @@ class Row:
         name: of the node that computes the result.
         ops: ONNX operators, in order.
         output: name of the result.
-        data_type: of the result, FP32 where it stays float.
+        data_type: of the result; FP32 where the operation is a real one, whatever its result is rounded to.
         weight_type: of constant weights; "" where it has none.
-        scale: of the result; 0 where it stays float.
+        scale: of the result; 0 where it is not rounded.
         zero_point: of the result.
         low: smallest real number of the result's range.
         high: largest one.
@@ -58,7 +58,9 @@ def rows_of(placement: Placement, ranges: Mapping[str, Range]) -> tuple[Row, ...
         if node.output in placement.inner:
             ops[node.output], weights[node.output] = chain, weight_type
             continue
-        rows.append(_row(placement, ranges, node.name, node.output, chain, weight_type))
+        row = _row(placement, ranges, node.name, node.output, chain, weight_type)
+        is_real = placement.choices[node.name].data_type == FLOAT
+        rows.append(replace(row, data_type=FLOAT) if is_real else row)
     return tuple(rows)
 
 
@@ -100,7 +102,7 @@ def format_table(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     ops = "+".join(op.rpartition(".")[2] for op in row.ops)
-    if row.data_type == FLOAT:
-        return (row.name, ops, FLOAT, row.weight_type, "", "", "", "", "")
+    if not row.scale:
+        return (row.name, ops, row.data_type, row.weight_type, "", "", "", "", "")
     numbers = (f"{row.scale:.6g}", str(row.zero_point), f"{row.low:.4g}", f"{row.high:.4g}")
     return (row.name, ops, row.data_type, row.weight_type, *numbers, row.observer)
