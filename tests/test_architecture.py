@@ -64,6 +64,7 @@ ROOMS = {
     "npusim.axmodel": Room(ours=(ERRORS, "isa"), theirs=("numpy", "onnx")),
     "npusim.testing": Room(ours=(ERRORS, "isa", "npusim.kernels"), theirs=("numpy", "hypothesis")),
     "npusim.session": Room(ours=("npusim", "isa"), theirs=("numpy", "onnx", "onnxruntime"), lazily=("json5", "yaml")),
+    "npusim.backend": Room(ours=(ERRORS, "npusim.session"), theirs=("numpy", "onnx")),
     "npusim.cli": Room(ours=("npusim", "isa"), theirs=("numpy", "onnx"), lazily=("onnxruntime",)),
     "npusim.__main__": Room(ours=("npusim.cli",)),
 }

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +129,7 @@ def build(
     input_shapes: Shapes = None,
     config: Config = None,
     calibration: Samples | None = None,
+    constants: Mapping[str, np.ndarray[Any, Any]] | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     output_name: str | None = None,
     cpu_fallback: bool | None = None,
@@ -144,6 +145,7 @@ def build(
         hardware: built-in name, TOML file, or a machine.
         model_type: ``ONNX`` for a float model, ``QuantONNX`` for a quantized one; by default what the model is.
         input_shapes: extents of inputs that the model leaves open, by name or as ``"a:1x3x224x224;b:1x8"``.
+        constants: inputs that become constants, by name, such as scales that a quantized model takes as inputs.
         config: a configuration file, or its content; the arguments here win over it.
         calibration: samples for a float model, such as a list of dictionaries of arrays (the configuration's).
         output_dir: where to write the file, ``build_context.json`` and the quantized model; nothing is written where
@@ -173,11 +175,14 @@ def build(
     with stage.several() as tell:  # a float model is quantized
         prepared = prepare_model(model, configuration, calibration=calibration, report=tell)
     with stage("import"):  # ONNX to integer operations
-        graph = load_graph(prepared.model, prepared.open_shapes, cpu_fallback=asked.cpu_fallback)
+        load_again = partial(
+            load_graph, prepared.model, prepared.open_shapes, constants=constants, cpu_fallback=asked.cpu_fallback
+        )
+        graph = load_again()
     barred: dict[str, str] = {}
     with stage("compile"):  # integer operations to instructions, one program for each part on the NPU
         if asked.cpu_fallback:
-            graph, parts, barred = _compile_with_fallback(graph, prepared, machine, cores)
+            graph, parts, barred = _compile_with_fallback(graph, load_again, machine, cores)
         else:
             parts = compile_parts(graph, machine, cores)
     with stage("verify"):  # no deadlock, no race, no access out of bounds
@@ -283,16 +288,18 @@ def load_graph(
     model: str | os.PathLike[str] | bytes | onnx.ModelProto | Graph,
     shapes: Mapping[str, Sequence[int]] | None = None,
     *,
+    constants: Mapping[str, np.ndarray[Any, Any]] | None = None,
     cpu_fallback: bool = False,
     on_cpu: Mapping[str, str] | None = None,
 ) -> Graph:
     """The integer graph of a model, named after its file where the model has no name of its own.
 
-    A graph that is one already is only checked.
+    A graph that is one already is only checked, and none of its nodes moves.
 
     Args:
         model: the ONNX file, or its graph.
         shapes: extents of inputs that the model leaves open.
+        constants: inputs that become constants, by name.
         cpu_fallback: whether the graph may have CPU nodes.
         on_cpu: ONNX nodes that stay on the CPU, with the reason for each.
 
@@ -308,7 +315,7 @@ def load_graph(
         return admit(model)
     source = model if isinstance(model, bytes | onnx.ModelProto) else Path(model)
     try:
-        loaded = admit(graph.load(source, input_shapes=shapes, on_cpu=on_cpu))
+        loaded = admit(graph.load(source, input_shapes=shapes, constants=constants, on_cpu=on_cpu))
     except graph.UnsupportedError as error:
         if error.op == axmodel.OPERATOR:
             raise UsageError("this is a built model already; build takes the ONNX file it came from") from error
@@ -322,18 +329,23 @@ def load_graph(
 
 
 def _compile_with_fallback(
-    graph: Graph, prepared: Prepared, hardware: Hardware, cores: int
+    graph: Graph, load: Callable[..., Graph], hardware: Hardware, cores: int
 ) -> tuple[Graph, tuple[Part, ...], dict[str, str]]:
     """The parts of a model; a node that the compiler refuses moves to the CPU, until nothing is left to refuse.
+
+    Args:
+        graph: the model, all nodes where they want to be.
+        load: makes it again, with some nodes on the CPU.
+        hardware: the machine.
+        cores: how many.
 
     Returns:
         The graph, its parts, and the nodes of the model that moved with the compiler's reasons.
 
     Raises:
-        LoweringError: a node that cannot move, because its model is not known or it is the machine's own work.
+        LoweringError: a node that cannot move.
     """
     from npusim.compiler.context import LoweringError
-    from npusim.graph import Graph
 
     barred: dict[str, str] = {}
     while True:
@@ -342,10 +354,10 @@ def _compile_with_fallback(
         except LoweringError as error:
             node = next((node for node in graph.nodes if node.name == error.node), None)
             moved = set(node.source if node is not None else ()) - barred.keys()
-            if not moved or isinstance(prepared.model, Graph):
+            if not moved:
                 raise
             barred |= dict.fromkeys(sorted(moved), str(error))
-        graph = load_graph(prepared.model, prepared.open_shapes, cpu_fallback=True, on_cpu=barred)
+        graph = load(on_cpu=barred)
 
 
 def _time(model: Axmodel, hardware: Hardware) -> Summary:

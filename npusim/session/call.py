@@ -17,6 +17,7 @@ from onnx import helper
 from isa.program import segment_name
 from npusim.axmodel import ELEMENT_TYPES, Axmodel, CpuPart, NpuPart, Port
 from npusim.config import Hardware
+from npusim.errors import SimulationError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -114,15 +115,23 @@ def _on_npu(
 
 
 def _on_host(part: CpuPart, values: Mapping[str, Array]) -> dict[str, Array]:
-    session = _session(part.model)
+    session = host_session(part.model)
     feeds = {port.name: _array(port, values[port.name]) for port in part.inputs}
     names = [port.name for port in part.outputs]
-    return {name: _bytes(array) for name, array in zip(names, session.run(names, feeds), strict=True)}
+    try:
+        results = session.run(names, feeds)
+    except Exception as error:  # onnxruntime's own, which share no other base
+        raise SimulationError(f"{part.name}, on the CPU: {str(error).splitlines()[0]}") from error
+    return {name: _bytes(array) for name, array in zip(names, results, strict=True)}
 
 
 @lru_cache(SESSIONS_KEPT)
-def _session(model: bytes) -> onnxruntime.InferenceSession:
-    """Operators by themselves and on one thread: what fused kernels round depends on the processor."""
+def host_session(model: bytes) -> onnxruntime.InferenceSession:
+    """What runs a CPU part: operators one by one and on one thread, for fused kernels round as the processor likes.
+
+    Raises:
+        Exception: onnxruntime's own, where it cannot run the model.
+    """
     from npusim.quant import exact
 
     return exact.session(model, threads=1, optimized=False)

@@ -12,9 +12,10 @@ from isa.program import Program
 from npusim.axmodel import CpuPart, NpuPart, Part, Port, Reason
 from npusim.config import Hardware
 from npusim.errors import UnverifiedProgramError
-from npusim.graph import Graph
+from npusim.graph import Graph, UnsupportedError
 from npusim.graph.parts import Part as GraphPart
 from npusim.graph.parts import cpu_model, split
+from npusim.session.call import host_session
 
 
 def compile_parts(graph: Graph, hardware: Hardware, cores: int) -> tuple[Part, ...]:
@@ -22,6 +23,7 @@ def compile_parts(graph: Graph, hardware: Hardware, cores: int) -> tuple[Part, .
 
     Raises:
         LoweringError: a node that the compiler cannot lower.
+        UnsupportedError: a part that onnxruntime cannot run either.
     """
     parts: list[Part] = []
     for part in split(graph):
@@ -70,9 +72,17 @@ def _cpu_part(part: GraphPart, number: int) -> CpuPart:
         Reason(node=node.attributes["blame"], op=node.attributes["blame_op"], constraint=node.attributes["reason"])
         for node in part.graph.nodes
     ]
+    model = cpu_model(part.graph)
+    try:
+        host_session(model)
+    except Exception as error:  # onnxruntime's own, which share no other base
+        first = reasons[0]
+        constraint = f"{first.constraint}; onnxruntime cannot run it either ({str(error).splitlines()[0]})"
+        way_out = "use an operator that one of them has"
+        raise UnsupportedError(node=first.node, op=first.op, constraint=constraint, way_out=way_out) from error
     return CpuPart(
         name=f"cpu_{number}",
-        model=cpu_model(part.graph),
+        model=model,
         inputs=inputs,
         outputs=outputs,
         reasons=tuple(dict.fromkeys(reasons)),
