@@ -319,6 +319,7 @@ PLANTED = {
     "report knows the engine": ("npusim.report.html", "from npusim.sim import engine"),
     "report knows all of sim": ("npusim.report.html", "import npusim.sim"),
     "report loads matplotlib at once": ("npusim.report.html", "import matplotlib"),
+    "backend knows graph": ("npusim.backend", "from npusim.graph import load"),
     "axmodel knows graph": ("npusim.axmodel", "from npusim.graph import ir"),
     "testing knows sim": ("npusim.testing", "from npusim import sim"),
     "main knows sim": ("npusim.__main__", "from npusim import sim"),
