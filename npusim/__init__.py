@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what a type checker and an editor see; at run time __getatt
     from npusim.session.inference import get_all_providers as get_all_providers
     from npusim.session.inference import get_available_providers as get_available_providers
     from npusim.session.notebook import simulate as simulate
+    from npusim.session.plans import compare_plans as compare_plans
 
 __version__ = "0.1.0"
 
@@ -27,13 +28,14 @@ _PUBLIC: dict[str, str] = {
     "NodeArg": "npusim.session.inference",
     "NpusimError": "npusim.errors",
     "build": "npusim.session.builder",
+    "compare_plans": "npusim.session.plans",
     "get_all_providers": "npusim.session.inference",
     "get_available_providers": "npusim.session.inference",
     "simulate": "npusim.session.notebook",
     "simulate_fleet": "npusim.session.fleet",
 }
 
-__all__ = ["InferenceSession", "NodeArg", "NpusimError", "__version__", "build", "get_all_providers",
+__all__ = ["InferenceSession", "NodeArg", "NpusimError", "__version__", "build", "compare_plans", "get_all_providers",
            "get_available_providers", "simulate", "simulate_fleet"]  # fmt: skip
 
 

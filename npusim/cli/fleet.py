@@ -12,7 +12,7 @@ from npusim.cli.programs import read_model
 from npusim.cli.text import paint, table
 from npusim.config import load
 from npusim.errors import UsageError
-from npusim.session.blocks import VNPU, parse_mask
+from npusim.session.blocks import parse_mask
 
 if TYPE_CHECKING:
     from npusim.session.calls import Together
@@ -64,7 +64,7 @@ def record(fleet: Fleet) -> dict[str, Any]:
     """A fleet for JSON: rows in the fixed form, each with its calls together."""
     return {
         "hardware": fleet.hardware.machine.name,
-        "vnpu": VNPU[fleet.vnpu],
+        "vnpu": fleet.vnpu,
         "repeat": fleet.repeat,
         "warmup": fleet.warmup,
         "milliseconds": fleet.milliseconds,
@@ -129,7 +129,7 @@ def _print(fleet: Fleet) -> None:
     machine = fleet.hardware.machine
     print("Run AxModels:")
     lines = {
-        "vnpu": VNPU[fleet.vnpu],
+        "vnpu": fleet.vnpu,
         "repeat": f"{fleet.repeat}, until the last model has had as many",
         "warmup": fleet.warmup,
         "tool ver": f"npusim {__version__}",

@@ -106,7 +106,7 @@ def place(claims: Sequence[Claim], vnpu: int, hardware: Hardware) -> list[tuple[
     >>> from npusim.config import load
     >>> small, big = (Claim(name=f"m{n}", npu_mode=f"NPU{n}", cores=n, mask=0b111) for n in (1, 2))
     >>> place([small, big], 0, load("ax650n")), place([small, small, big], 2, load("ax650n"))
-    ([(2,), (0, 1)], [(2,), (0,), (0, 1)])
+    ([(2,), (0, 1)], [(2,), (2,), (0, 1)])
     """
     blocks = blocks_of(vnpu, hardware)
     on_core, in_block = Counter[int](), Counter[tuple[int, ...]]()

@@ -17,9 +17,9 @@ from npusim import axmodel
 from npusim.axmodel import Axmodel
 from npusim.config import Hardware
 from npusim.errors import UsageError
-from npusim.session.blocks import Claim, check_mask, mask_of, place
+from npusim.session.blocks import VNPU, Claim, check_mask, mask_of, place
 from npusim.session.builder import Built
-from npusim.session.calls import Member, Together, alone_ms, call_together, parse_fps
+from npusim.session.calls import Member, Shift, Together, alone_ms, call_together, parse_fps
 from npusim.session.machine import find_hardware, hardware_of
 from npusim.session.summaries import summary_of
 
@@ -82,7 +82,7 @@ class Fleet:
 
     Attributes:
         hardware: the machine.
-        vnpu: virtual NPU mode, a key of ``VNPU``.
+        vnpu: name of the virtual NPU mode, or the sizes of the blocks.
         repeat: calls of each model, at least, that were measured.
         warmup: calls of each before them.
         milliseconds: how long the run took on the machine.
@@ -90,7 +90,7 @@ class Fleet:
     """
 
     hardware: Hardware
-    vnpu: int
+    vnpu: str
     repeat: int
     warmup: int
     milliseconds: float
@@ -167,7 +167,7 @@ def simulate_fleet(
     machine = find_hardware(hardware) if hardware is not None else _common_machine(models, opened)
     rates = [parse_fps(rate) for rate in spread(fps, len(opened), "fps")]
     batches = [checked("batch", size, 1) for size in spread(batch, len(opened), "batch")]
-    deadlines = [_deadline(limit) for limit in spread(deadline_ms, len(opened), "deadline_ms")]
+    deadlines = [checked_deadline(limit) for limit in spread(deadline_ms, len(opened), "deadline_ms")]
     checked("repeat", repeat, 1)
     checked("warmup", warmup, 0)
     everything = (1 << machine.machine.cores) - 1
@@ -183,15 +183,28 @@ def simulate_fleet(
         )
     ]
     shift = call_together(machine, members, repeat, warmup)
+    return fleet_of(machine, VNPU[vnpu], opened, members, shift, repeat, warmup)
+
+
+def fleet_of(
+    hardware: Hardware,
+    vnpu: str,
+    models: Sequence[Axmodel],
+    members: Sequence[Member],
+    shift: Shift,
+    repeat: int,
+    warmup: int,
+) -> Fleet:
+    """The models of a run with their figures alone and together."""
     return Fleet(
-        hardware=machine,
+        hardware=hardware,
         vnpu=vnpu,
         repeat=repeat,
         warmup=warmup,
-        milliseconds=shift.cycles / machine.machine.clock_hz * 1e3,
+        milliseconds=shift.cycles / hardware.machine.clock_hz * 1e3,
         models=tuple(
-            _fleet_model(machine, model, member, together)
-            for model, member, together in zip(opened, members, shift.together, strict=True)
+            _fleet_model(hardware, model, member, together)
+            for model, member, together in zip(models, members, shift.together, strict=True)
         ),
     )
 
@@ -257,7 +270,12 @@ def checked(what: str, value: Any, least: int) -> int:
     return value
 
 
-def _deadline(given: Any) -> float | None:
+def checked_deadline(given: Any) -> float | None:
+    """A deadline in ms, or None.
+
+    Raises:
+        UsageError: no positive number.
+    """
     if given is None:
         return None
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < float("inf"):
