@@ -14,10 +14,12 @@ from npusim.graph import Graph, Node, require_integer
 from . import lower
 from .arena import Arena, OutOfRoomError
 from .context import LOWERINGS, Context, LoweringError
+from .hazards import predecessors
 from .lower.assemble import copy
 from .memory import place_storages
+from .order import list_schedule
 from .plan import Core, Plan, Storage
-from .schedule import drop_dead_stores, hoist, place
+from .schedule import drop_dead_stores, place
 from .view import dense
 from .waits import assign_waits
 
@@ -47,8 +49,10 @@ def compile_graph(graph: Graph, hardware: Hardware, cores: int) -> Program:
         lower_node(context, node)
     steps = drop_dead_stores(plan)  # results that nobody loads again stay in OCM
     segments, addresses = place_storages(plan, steps)  # DRAM, shared by storages that do not live at once
-    placed = hoist(place(steps, addresses))  # loads overtake what they do not depend on
-    streams, origins = assign_waits(placed)  # units run apart, ordered where they touch the same bytes
+    placed = place(steps, addresses)  # instructions, and the bytes that they touch
+    before = predecessors(placed)  # what touches the same bytes keeps its order
+    order = list_schedule(placed, before, hardware)  # the most urgent first, on every unit
+    streams, origins = assign_waits(placed, before, order)  # units run apart, and wait where they depend
     return make_program(
         graph.name or "model", streams, segments, cores=cores, origins=origins, origin_names=plan.origin_names
     )

@@ -26,6 +26,8 @@ RUN_LIMIT = (1 << 24) - 1
 COUNT_LIMIT = (1 << 16) - 1
 OCM_STRIDE_LIMIT = (1 << 22) - 1
 TRANSFER_DIMS = 3
+CHUNK_BYTES = 64 * 1024
+"""A contiguous transfer is cut into parts of this length, so that urgent ones need not wait long for their turn."""
 OPEN_PART = 4
 """A share of a result stands in one buffer if it takes at most this part of a core's OCM."""
 
@@ -326,6 +328,11 @@ class Core:
             rest = dims[:worst] + dims[worst + 1 :]
             for index in range(count):
                 self._nest(load, storage, offset + index * outer, ocm + index * inner, run, rest, mask)
+            return
+        if not dims and run > CHUNK_BYTES:
+            for start in range(0, run, CHUNK_BYTES):
+                part = min(CHUNK_BYTES, run - start)
+                self._nest(load, storage, offset + start, ocm + start, part, dims, mask)
             return
         assert run <= RUN_LIMIT, "an OCM is smaller than the longest run"
         self.plan.steps.append(

@@ -1,6 +1,6 @@
-"""From the plan to the order in which steps are emitted: stores nobody needs go, and loads move forward.
+"""From the plan to instructions: stores that nobody needs go, and steps become instructions with what they touch.
 
-``waits`` then lets the units run apart. Both work on the bytes that steps touch.
+``hazards`` finds out which of them depend on one another, ``order`` when each starts.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from isa.program import SegmentKind
 from isa.region import OWN_CORE, Box, Space, intersection, make_box
 
 from .plan import Compute, Plan, Step, Transfer
-
-HOIST_WINDOW = 48
-"""How many steps a load may overtake."""
 
 Memory = tuple[int, int]
 """Space, and core or segment."""
@@ -50,13 +47,17 @@ class Touch:
 
 @dataclass(slots=True, eq=False)
 class Placed:
-    """A step as an instruction, with what it touches."""
+    """A step as an instruction, with what it touches.
+
+    Attributes:
+        moves: whether it takes DRAM or the path between the cores.
+    """
 
     unit: int
     instruction: Instruction
     origin: int
     touches: list[Touch]
-    is_load: bool
+    moves: bool
 
 
 def drop_dead_stores(plan: Plan) -> list[Step]:
@@ -110,7 +111,7 @@ def place(steps: Iterable[Step], addresses: dict[str, tuple[int, int]]) -> list[
         touches = [_touch(r, core, write=False) for r in instruction.reads()]
         touches += [_touch(r, core, write=True) for r in instruction.writes()]
         touches = [t for t in touches if t.box.run]
-        placed.append(Placed(unit, instruction, step.origin, touches, isinstance(step, Transfer) and step.load))
+        placed.append(Placed(unit, instruction, step.origin, touches, isinstance(step, Transfer)))
     return placed
 
 
@@ -130,24 +131,3 @@ def _touch(region: Any, core: int, *, write: bool) -> Touch:
     place = core if region.space is Space.OCM and region.place == OWN_CORE else int(region.place)
     box = make_box(int(region.base), int(region.run * item_bytes(region.dtype)), region.counts, region.strides)
     return Touch((int(region.space), place), box.base, box.end, box, write)
-
-
-def conflict(a: Placed, b: Placed) -> bool:
-    """Whether the order of two steps matters."""
-    return any(x.memory == y.memory and x.meets(y) for x in a.touches for y in b.touches)
-
-
-def hoist(placed: list[Placed]) -> list[Placed]:
-    """Let loads overtake what they do not depend on, as far as the load before them."""
-    result: list[Placed] = []
-    for step in placed:
-        at = len(result)
-        if step.is_load:
-            limit = max(0, at - HOIST_WINDOW)
-            while at > limit:
-                before = result[at - 1]
-                if (before.is_load and before.unit == step.unit) or conflict(before, step):
-                    break
-                at -= 1
-        result.insert(at, step)
-    return result

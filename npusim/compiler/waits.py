@@ -1,50 +1,47 @@
-"""Waits from hazards: two instructions of different units are ordered where they touch a common byte and one writes it.
+"""Waits from dependences: an instruction waits for those of other units that it has to come after.
 
-Takes steps in an order that is correct when they run one after the other, and gives streams that may run apart.
+Takes steps in the order in which they start, and gives streams that run apart otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from isa.instruction import Instruction, Wait
 from isa.instructions import Sync
 
-from .schedule import Memory, Placed, Touch
-
-PAGE_BITS = 14
-"""Accesses are found by the pages of 16 KiB that they touch."""
-
-
-@dataclass(slots=True, eq=False)
-class _Access:
-    """A touch that later ones may have to wait for."""
-
-    touch: Touch
-    unit: int
-    position: int
-    gone: bool = False  # a later write covers it, and is ordered behind it
+from .order import Order
+from .schedule import Placed
 
 
 @dataclass(slots=True, eq=False)
 class _Streams:
     """Streams under construction, and what each instruction knows of the other units."""
 
-    written: set[Memory]
     streams: dict[int, list[Instruction]] = field(default_factory=dict)
     origins: dict[int, list[int]] = field(default_factory=dict)
     clocks: dict[int, list[dict[int, int]]] = field(default_factory=dict)
-    pages: dict[tuple[Memory, int], list[_Access]] = field(default_factory=dict)
 
-    def add(self, step: Placed) -> None:
-        """Append a step to its unit's stream, behind what it depends on."""
-        unit = step.unit
+    def add(self, step: Placed, unit: int, after: Sequence[tuple[int, int]]) -> int:
+        """Append a step to its unit's stream, behind what it depends on.
+
+        Args:
+            step: the step.
+            unit: which unit takes it.
+            after: unit and number of retired instructions for everything it has to come after.
+
+        Returns:
+            How many instructions of the unit have retired when this one has.
+        """
         stream, origins = self.streams.setdefault(unit, []), self.origins.setdefault(unit, [])
         clocks = self.clocks.setdefault(unit, [])
         clock = dict(clocks[-1]) if clocks else {}
-        touches = [touch for touch in step.touches if touch.memory in self.written]
-        waits = self._prune(self._hazards(unit, touches, clock))
+        needed: dict[int, int] = {}
+        for other, value in after:
+            if other != unit and value > max(needed.get(other, 0), clock.get(other, 0)):
+                needed[other] = value
+        waits = self._prune(needed)
         for wait in waits:
             for other, value in self.clocks[wait.unit][wait.value - 1].items():
                 clock[other] = max(clock.get(other, 0), value)
@@ -60,21 +57,7 @@ class _Streams:
         stream.append(instruction)
         origins.append(step.origin)
         clocks.append(clock)
-        for touch in touches:
-            self._record(_Access(touch, unit, len(stream) - 1))
-
-    def _hazards(self, unit: int, touches: Sequence[Touch], clock: dict[int, int]) -> dict[int, int]:
-        """By unit: how many of its instructions have to retire first, where that is not known to be so."""
-        needed: dict[int, int] = {}
-        for touch in touches:
-            for page in _pages(touch):
-                for access in self.pages.get(page, ()):
-                    other = access.unit
-                    if other == unit or access.gone or access.position < max(needed.get(other, 0), clock.get(other, 0)):
-                        continue
-                    if touch.meets(access.touch):
-                        needed[other] = access.position + 1
-        return needed
+        return len(stream)
 
     def _prune(self, needed: dict[int, int]) -> list[Wait]:
         """The waits, without those that another one implies."""
@@ -89,32 +72,14 @@ class _Streams:
             )
         ]
 
-    def _record(self, access: _Access) -> None:
-        """Enter an access. What a write covers is ordered before it, and so is what its own unit read before."""
-        touch, solid = access.touch, not access.touch.box.dims
-        for page in _pages(touch):
-            kept = []
-            for old in self.pages.get(page, ()):
-                there = old.touch
-                same_step = old.unit == access.unit and old.position == access.position
-                covered = there.box == touch.box or (solid and touch.low <= there.low and there.high <= touch.high)
-                if touch.write:
-                    old.gone = old.gone or (covered and not same_step)
-                elif old.unit == access.unit and not there.write:
-                    old.gone = old.gone or covered
-                if not old.gone:
-                    kept.append(old)
-            kept.append(access)
-            self.pages[page] = kept
 
-
-def _pages(touch: Touch) -> Iterator[tuple[Memory, int]]:
-    return ((touch.memory, page) for page in range(touch.low >> PAGE_BITS, ((touch.high - 1) >> PAGE_BITS) + 1))
-
-
-def assign_waits(placed: Sequence[Placed]) -> tuple[dict[int, list[Instruction]], dict[int, list[int]]]:
+def assign_waits(
+    placed: Sequence[Placed], predecessors: Sequence[Sequence[int]], order: Order
+) -> tuple[dict[int, list[Instruction]], dict[int, list[int]]]:
     """Streams and origins by unit number."""
-    streams = _Streams({touch.memory for step in placed for touch in step.touches if touch.write})
-    for step in placed:
-        streams.add(step)
+    streams = _Streams()
+    retired = [0] * len(placed)  # by step: how many instructions of its unit have retired with it
+    for step in order.steps:
+        after = [(order.units[other], retired[other]) for other in predecessors[step]]
+        retired[step] = streams.add(placed[step], order.units[step], after)
     return streams.streams, streams.origins

@@ -9,8 +9,10 @@ from isa.instructions import Copy, Fill, Lookup
 from isa.memory import Memory
 from isa.program import Segment, SegmentKind, make_program
 from isa.verify import Limits, verify
+from npusim.compiler.hazards import predecessors
+from npusim.compiler.order import Order, list_schedule
 from npusim.compiler.plan import Compute, Transfer
-from npusim.compiler.schedule import hoist, place
+from npusim.compiler.schedule import place
 from npusim.compiler.waits import assign_waits
 from npusim.config import load
 from npusim.sim import Job, simulate
@@ -59,11 +61,21 @@ SEGMENTS = [Segment(name=name, kind=kind, size_bytes=SIZE) for name, kind in KIN
 HARDWARE = load("small").with_values({"ocm.bytes": OCM})
 
 
+def as_planned(placed):
+    """The sequential order, every step on its own unit."""
+    return Order(list(range(len(placed))), [step.unit for step in placed], 0)
+
+
+def in_streams(placed, order):
+    return assign_waits(placed, predecessors(placed), order)[0]
+
+
 @given(st.lists(steps(), max_size=24), st.booleans())
 @settings(max_examples=150)
-def test_streams_are_proven_and_mean_the_plan(plan, hoisted):
+def test_streams_are_proven_and_mean_the_plan(plan, scheduled):
     placed = place([*FIRST, *plan, *LAST], ADDRESSES)
-    streams, _ = assign_waits(hoist(placed) if hoisted else placed)
+    order = list_schedule(placed, predecessors(placed), HARDWARE) if scheduled else as_planned(placed)
+    streams = in_streams(placed, order)
     program = make_program("plan", streams, SEGMENTS, cores=CORES)
     report = verify(program, Limits(cores=CORES, ocm_bytes=OCM))
     assert not report.violations, report.violations[0]
@@ -82,24 +94,55 @@ def test_what_touches_nothing_in_common_waits_for_nothing():
         Compute(0, Unit.TENG, Lookup(src=512, dst=512, table=256, count=64), -1),
         Transfer(0, True, "s", 0, 128, 64, (), -1, 0),
     ]
-    streams, _ = assign_waits(place(plan, ADDRESSES))
+    placed = place(plan, ADDRESSES)
+    streams = in_streams(placed, as_planned(placed))
     assert all(not instruction.waits for stream in streams.values() for instruction in stream)
 
 
 def test_interleaved_slices_do_not_wait_for_one_another():
     halves = [Fill(dst=at, run=16, count_1=8, dst_stride_1=32) for at in (0, 16)]
     plan = [Compute(0, Unit.CV, halves[0], -1), Compute(0, Unit.SDMA, halves[1], -1)]
-    streams, _ = assign_waits(place(plan, ADDRESSES))
+    placed = place(plan, ADDRESSES)
+    streams = in_streams(placed, as_planned(placed))
     assert all(not instruction.waits for stream in streams.values() for instruction in stream)
 
 
-def test_loads_overtake_computation_that_does_not_need_them():
-    compute = [Compute(0, Unit.CV, Fill(dst=64 * k, run=64), -1) for k in range(3)]
-    load_ = Transfer(0, True, "s", 0, 512, 64, (), -1, 0)
-    order = hoist(place([*compute, load_], ADDRESSES))
-    assert [p.is_load for p in order] == [True, False, False, False]
-    needed = hoist(place([compute[0], Transfer(0, True, "s", 0, 32, 64, (), -1, 0)], ADDRESSES))
-    assert [p.is_load for p in needed] == [False, True]
+def started(plan):
+    """The steps of a plan in the order in which they start."""
+    placed = place(plan, ADDRESSES)
+    return list_schedule(placed, predecessors(placed), HARDWARE)
+
+
+def test_steps_depend_on_what_they_overlap_and_no_further_back_than_the_last_write():
+    plan = [
+        Compute(0, Unit.CV, Fill(dst=0, run=64), -1),
+        Compute(0, Unit.CV, Fill(dst=32, run=16), -1),
+        Transfer(0, False, "t", 0, 0, 64, (), -1, 0),
+        Compute(0, Unit.CV, Fill(dst=0, run=64), -1),
+        Transfer(0, False, "r", 0, 0, 64, (), -1, 0),
+    ]
+    assert predecessors(place(plan, ADDRESSES)) == [(), (0,), (0, 1), (0, 1, 2), (3,)]
+
+
+def test_unit_starts_the_longest_chain_first():
+    behind = Transfer(0, False, "t", 0, 256, 64, (), -1, 0)
+    plan = [*(Compute(0, Unit.CV, Fill(dst=64 * k, run=64), -1) for k in range(5)), behind]
+    assert started(plan).steps[0] == 4  # its store follows; the other fills have nothing behind them
+
+
+def test_load_waits_for_no_other_load_that_is_not_ready():
+    plan = [
+        Compute(0, Unit.CV, Fill(dst=0, run=1000), -1),
+        Transfer(0, True, "s", 0, 0, 64, (), -1, 0),  # into what the fill writes
+        Transfer(0, True, "s", 64, 1008, 16, (), -1, 0),
+    ]
+    assert started(plan).steps == [0, 2, 1]
+
+
+def test_multicasts_are_shared_among_the_sdma_units():
+    plan = [Transfer(0, True, "s", 64 * k, 64 * k, 64, (), -1, 3) for k in range(4)]
+    plan += [Transfer(core, False, "r", OCM * core, 0, 64, (), -1, 0) for core in range(CORES)]
+    assert sorted(started(plan).units[:4]) == [4, 4, 9, 9]
 
 
 def test_a_write_waits_for_every_unit_that_reads():
@@ -108,5 +151,6 @@ def test_a_write_waits_for_every_unit_that_reads():
         Transfer(0, False, "t", 0, 0, 64, (), -1, 0),
         Compute(0, Unit.TENG, Lookup(src=0, dst=0, table=256, count=64), -1),
     ]
-    streams, _ = assign_waits(place(plan, ADDRESSES))
+    placed = place(plan, ADDRESSES)
+    streams = in_streams(placed, as_planned(placed))
     assert streams[2][0].waits == (Wait(3, 1), Wait(4, 1))

@@ -1,0 +1,170 @@
+"""The order in which every unit works: whatever is ready and has the longest way to go, on modelled time.
+
+Takes steps and what each depends on; the durations are those of ``timing``. Contention for DRAM is modelled as one
+queue, which is not what the machine does, but near it. Gives an order; waits are made elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from isa.instruction import UNITS_PER_CORE, Unit
+from isa.instructions import Multicast, Send, Store
+from npusim.config import Hardware
+from npusim.timing import uncontended_cycles
+
+from .schedule import Placed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Order:
+    """Steps in the order in which they start.
+
+    Attributes:
+        steps: indices of steps.
+        units: by step, the unit that takes it.
+        cycles: when the last one retires, by the model.
+    """
+
+    steps: list[int]
+    units: list[int]
+    cycles: int
+
+
+@dataclass(slots=True, eq=False)
+class _Queue:
+    """What one unit, or one of several, has to do."""
+
+    later: list[tuple[int, int]] = field(default_factory=list)  # (cycle in which it is ready, step)
+    ready: list[tuple[int, int]] = field(default_factory=list)  # (minus its rank, step)
+
+    def settle(self, now: int, ranks: Sequence[int]) -> None:
+        """Move what has become ready."""
+        while self.later and self.later[0][0] <= now:
+            _, step = heappop(self.later)
+            heappush(self.ready, (-ranks[step], step))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """Cycles of a step: before its turn on a shared server, on it, and in all."""
+
+    issue: int
+    served: int
+    total: int
+    shared: type | None
+
+
+def _cost(step: Placed, hardware: Hardware) -> _Cost:
+    unit = Unit(step.unit % UNITS_PER_CORE)
+    total = uncontended_cycles(step.instruction, unit, hardware)
+    issue = hardware.sdma.issue_cycles
+    if not step.moves:
+        return _Cost(0, 0, total, None)
+    if isinstance(step.instruction, Send):
+        return _Cost(issue, total - issue - hardware.path.latency_cycles, total, Send)
+    store = isinstance(step.instruction, Store)
+    latency = hardware.dram.write_latency_cycles if store else hardware.dram.read_latency_cycles
+    return _Cost(issue, total - issue - latency, total, Store)
+
+
+def list_schedule(placed: Sequence[Placed], predecessors: Sequence[Sequence[int]], hardware: Hardware) -> Order:
+    """Start steps as units get free, the one with the longest chain of work behind it first.
+
+    A multicast is taken by whichever sdma is free; all other steps have their unit.
+    """
+    return _Machine(placed, predecessors, hardware).run()
+
+
+class _Machine:
+    """The state of the model while it runs."""
+
+    def __init__(self, placed: Sequence[Placed], predecessors: Sequence[Sequence[int]], hardware: Hardware) -> None:
+        self.sync = hardware.sync
+        self.costs = [_cost(step, hardware) for step in placed]
+        self.units = [step.unit for step in placed]
+        self.anywhere = [isinstance(step.instruction, Multicast) for step in placed]
+        self.missing = [len(before) for before in predecessors]
+        self.successors: list[list[int]] = [[] for _ in placed]
+        for step, before in enumerate(predecessors):
+            for other in before:
+                self.successors[other].append(step)
+        self.ranks = [0] * len(placed)
+        for step in reversed(range(len(placed))):
+            behind = max((self.ranks[other] for other in self.successors[step]), default=0)
+            self.ranks[step] = self.costs[step].total + behind
+        self.queues = {unit: _Queue() for unit in sorted(set(self.units))}
+        self.pool = _Queue()  # what any sdma may take
+        self.free = dict.fromkeys(self.queues, 0)
+        self.served: dict[type, int] = {}  # until when each shared server is busy
+        self.earliest = [0] * len(placed)
+        self.events: list[tuple[int, int]] = []  # (cycle, unit that looks for work)
+        self.order: list[int] = []
+
+    def run(self) -> Order:
+        """The order."""
+        for step, missing in enumerate(self.missing):
+            if not missing:
+                self._wake(step)
+        while self.events:
+            now, unit = heappop(self.events)
+            if self.free[unit] <= now:
+                self._look(unit, now)
+        assert len(self.order) == len(self.units), "what nothing holds up is ordered"
+        return Order(self.order, self.units, max(self.free.values(), default=0))
+
+    def _wake(self, step: int) -> None:
+        """All that a step depends on is under way: enter it where it will be taken from."""
+        cycle = self.earliest[step]
+        if self.anywhere[step]:
+            heappush(self.pool.later, (cycle, step))
+            for unit in self.queues:
+                if unit % UNITS_PER_CORE == Unit.SDMA:
+                    heappush(self.events, (cycle, unit))
+            return
+        unit = self.units[step]
+        heappush(self.queues[unit].later, (cycle, step))
+        heappush(self.events, (cycle, unit))
+
+    def _look(self, unit: int, now: int) -> None:
+        """Let a free unit start what is most urgent."""
+        queues = [self.queues[unit]]
+        if unit % UNITS_PER_CORE == Unit.SDMA:
+            queues.append(self.pool)
+        for queue in queues:
+            queue.settle(now, self.ranks)
+        ready = [queue for queue in queues if queue.ready]
+        if not ready:
+            return
+        _, step = heappop(min(ready, key=lambda queue: queue.ready[0]).ready)
+        self.units[step] = unit
+        self.order.append(step)
+        end = self._end(step, now)
+        self.free[unit] = end
+        heappush(self.events, (end, unit))
+        for other in self.successors[step]:
+            self.earliest[other] = max(self.earliest[other], end + self._latency(unit, other))
+            self.missing[other] -= 1
+            if not self.missing[other]:
+                self._wake(other)
+
+    def _end(self, step: int, now: int) -> int:
+        """When a step that starts now retires."""
+        cost = self.costs[step]
+        if cost.shared is None:
+            return now + cost.total
+        served = max(self.served.get(cost.shared, 0), now + cost.issue) + cost.served
+        self.served[cost.shared] = served
+        return served + cost.total - cost.issue - cost.served
+
+    def _latency(self, unit: int, step: int) -> int:
+        """Cycles until a step sees a retirement."""
+        if self.anywhere[step]:
+            return self.sync.cross_core_latency_cycles
+        other = self.units[step]
+        if other == unit:
+            return 0
+        same = other // UNITS_PER_CORE == unit // UNITS_PER_CORE
+        return self.sync.counter_latency_cycles if same else self.sync.cross_core_latency_cycles
