@@ -1,4 +1,4 @@
-"""One core's OCM as a cache of what it holds: ranges of storages, constants, and room for results.
+"""One core's OCM as a cache of what it holds: parts of storages, constants, and room for results.
 
 Planning happens in program order; whoever needs room takes it from what was used longest ago. Hazards between old and
 new owners of an address are the scheduler's business, so nothing here waits.
@@ -6,10 +6,13 @@ new owners of an address are the scheduler's business, so nothing here waits.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
 from npusim.errors import NpusimError
+
+from .holdings import Held
 
 ALIGN = 64
 
@@ -23,7 +26,7 @@ class Buffer:
     """A range of OCM and what it holds.
 
     Attributes:
-        key: what is in it.
+        key: what is in it: ``Held`` for a part of a storage.
         address: first byte.
         size: bytes.
         pinned: taking part in the current step.
@@ -48,21 +51,30 @@ class Arena:
 
     base: int
     size: int
-    buffers: list[Buffer] = field(default_factory=list)
+    buffers: list[Buffer] = field(default_factory=list)  # by address
+    keys: dict[Hashable, Buffer] = field(default_factory=dict)
+    holdings: dict[str, list[tuple[Held, Buffer]]] = field(default_factory=dict)  # by storage
     clock: int = 0
 
     def find(self, key: Hashable) -> Buffer | None:
         """The buffer that holds ``key``, pinned for this step; None where there is none."""
-        for buffer in self.buffers:
-            if buffer.key == key:
-                return self.touch(buffer)
-        return None
+        buffer = self.keys.get(key)
+        return None if buffer is None else self.touch(buffer)
+
+    def holding(self, storage: str) -> list[tuple[Held, Buffer]]:
+        """The buffers that hold parts of a storage, in the order in which they were taken."""
+        return self.holdings.get(storage, [])
 
     def touch(self, buffer: Buffer) -> Buffer:
         """Mark a buffer as used now and pin it."""
-        self.clock += 1
-        buffer.used, buffer.pinned = self.clock, True
+        self.use(buffer)
+        buffer.pinned = True
         return buffer
+
+    def use(self, buffer: Buffer) -> None:
+        """Mark a buffer as used now."""
+        self.clock += 1
+        buffer.used = self.clock
 
     def take(self, key: Hashable, size: int) -> Buffer:
         """Room for ``key``, pinned; evicts what was used longest ago.
@@ -74,13 +86,26 @@ class Arena:
             address = self._gap(size)
             if address is not None:
                 buffer = Buffer(key, address, size)
-                self.buffers.append(buffer)
-                self.buffers.sort(key=lambda b: b.address)
+                insort(self.buffers, buffer, key=lambda b: b.address)
+                self.keys[key] = buffer
+                if isinstance(key, Held):
+                    self.holdings.setdefault(key.storage, []).append((key, buffer))
                 return self.touch(buffer)
             victims = [b for b in self.buffers if not b.pinned]
             if not victims:
                 raise OutOfRoomError(f"no {size} bytes left of {self.size}")
-            self.buffers.remove(min(victims, key=lambda b: b.used))
+            self.drop(min(victims, key=lambda b: b.used))
+
+    def drop(self, buffer: Buffer) -> None:
+        """Forget what a buffer holds."""
+        self.buffers.remove(buffer)
+        if self.keys.get(buffer.key) is buffer:
+            del self.keys[buffer.key]
+        if isinstance(buffer.key, Held):
+            held = self.holdings[buffer.key.storage]
+            held.remove((buffer.key, buffer))
+            if not held:
+                del self.holdings[buffer.key.storage]
 
     def release(self) -> None:
         """The step is over: nothing is pinned."""

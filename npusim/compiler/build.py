@@ -14,11 +14,12 @@ from npusim.graph import Graph, Node, require_integer
 from . import lower
 from .arena import Arena, OutOfRoomError
 from .context import LOWERINGS, Context, LoweringError
+from .core import Core
 from .hazards import predecessors
 from .lower.assemble import copy
 from .memory import place_storages
 from .order import list_schedule
-from .plan import Core, Plan, Storage
+from .plan import Plan, Storage
 from .schedule import drop_dead_stores, place
 from .view import dense
 from .waits import assign_waits
@@ -86,7 +87,9 @@ def make_cores(plan: Plan, hardware: Hardware, cores: int) -> list[Core]:
     ocm = hardware.ocm.bytes
     common = int(ocm * SHARED_SHARE) // 64 * 64 if cores > 1 else 0
     shared = Arena(0, common)
-    return [Core(n, plan, Arena(common, ocm - common), shared, cores) for n in range(cores)]
+    made: list[Core] = []
+    made += [Core(number, plan, Arena(common, ocm - common), shared, made) for number in range(cores)]
+    return made
 
 
 def add_inputs(context: Context) -> None:

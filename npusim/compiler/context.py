@@ -19,7 +19,8 @@ from npusim.config import Hardware
 from npusim.errors import NpusimError
 from npusim.graph import Graph, Node, Tensor
 
-from .plan import Core, Plan, Storage
+from .core import Core
+from .plan import Plan, Storage
 from .view import View, dense
 
 

@@ -16,7 +16,7 @@ from npusim.config import Hardware
 from npusim.timing.matrix import array_cycles, padded_depth
 
 from .context import Context
-from .plan import Core
+from .core import Core
 
 CONV_UNITS = (Unit.CONV0, Unit.CONV1)
 WEIGHT_TILE_BYTES = 512 * 1024

@@ -7,18 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from isa.dtypes import item_bytes
 from isa.instruction import UNITS_PER_CORE, Instruction, Unit, unit_number
-from isa.instructions import Load, Multicast, Store
+from isa.instructions import Load, Multicast, Send, Store
 from isa.program import SegmentKind
 from isa.region import OWN_CORE, Box, Space, intersection, make_box
 
 from .plan import Compute, Plan, Step, Transfer
 
+BOX_PAIRS = 1 << 14
+"""Pairs of strided accesses remembered; the tiles of a layer, and equal layers, share a few."""
+
+DRAM_AND_PATH = (Load, Multicast, Send, Store)
+BoxDims = tuple[tuple[int, int], ...]
 Memory = tuple[int, int]
 """Space, and core or segment."""
+
+
+@lru_cache(BOX_PAIRS)
+def _share_a_byte(apart: int, run_a: int, dims_a: BoxDims, run_b: int, dims_b: BoxDims) -> bool:
+    """Whether two boxes whose bases lie ``apart`` bytes from one another have a byte in common."""
+    first, second = (-apart, 0) if apart < 0 else (0, apart)
+    return intersection(Box(first, run_a, dims_a), Box(second, run_b, dims_b)) is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +54,9 @@ class Touch:
         """Whether two accesses to one memory share a byte, one of them writing it."""
         return (
             (self.write or other.write) and self.low < other.high and other.low < self.high
-            and (not (self.box.dims or other.box.dims) or intersection(self.box, other.box) is not None)
+            and (not (self.box.dims or other.box.dims) or _share_a_byte(
+                other.low - self.low, self.box.run, self.box.dims, other.box.run, other.box.dims
+            ))
         )  # fmt: skip
 
 
@@ -111,7 +126,7 @@ def place(steps: Iterable[Step], addresses: dict[str, tuple[int, int]]) -> list[
         touches = [_touch(r, core, write=False) for r in instruction.reads()]
         touches += [_touch(r, core, write=True) for r in instruction.writes()]
         touches = [t for t in touches if t.box.run]
-        placed.append(Placed(unit, instruction, step.origin, touches, isinstance(step, Transfer)))
+        placed.append(Placed(unit, instruction, step.origin, touches, isinstance(instruction, DRAM_AND_PATH)))
     return placed
 
 

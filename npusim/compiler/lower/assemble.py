@@ -10,8 +10,9 @@ from isa.instruction import Unit
 from isa.instructions import Fill
 
 from ..context import Context, LoweringError
+from ..core import Core
 from ..joint import Dim, joint_dims
-from ..plan import Core, Operand
+from ..plan import Operand
 from ..view import Box, View
 from .cut import boxes, sub_view
 from .move import COUNT_LIMIT, MOVE_TYPES, chunks, move

@@ -9,9 +9,10 @@ from isa.instructions import Matmul, MatrixLayout
 from npusim.graph import Node
 
 from ..context import Context
+from ..core import Core
 from ..joint import Dim, joint_dims
 from ..partition import CONV_UNITS
-from ..plan import Core, Operand
+from ..plan import Operand
 from ..view import View
 from .movement import relayout
 

@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 from ..context import Context
+from ..core import Core
 from ..joint import joint_dims
-from ..plan import Core
 from ..view import Box, View
 
 OCM_PART = 3
@@ -19,7 +19,6 @@ TILES = 4
 """Tiles into which a share is cut where it is large, so that transfers and units overlap."""
 LEAST_BYTES = 32 * 1024
 """A tile is not cut further below this."""
-RANGE = "range"
 
 
 def tile_bytes(core: Core) -> int:
@@ -105,10 +104,9 @@ def _reach(core: Core, view: View, axis: int, low: int, high: int) -> int:
     first = view.offset + low * stride
     extent = 1 + sum((n - 1) * s for k, other in enumerate(view.axes) if k != axis for n, s in other)
     reach = low
-    for buffer in core.arena.buffers:
-        key = buffer.key
-        if isinstance(key, tuple) and key[0] == RANGE and key[1] == view.storage and key[2] <= first:
-            reach = max(reach, low + (key[3] - first - extent) // stride + 1 if key[3] >= first + extent else low)
+    for held, _ in core.arena.holding(view.storage):
+        if held.covers(first, first + extent):
+            reach = max(reach, low + (held.high - first - extent) // stride + 1)
     return min(high, reach) if reach > low else high
 
 

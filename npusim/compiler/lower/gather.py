@@ -13,7 +13,7 @@ from isa.instructions import Gather, Parameters, Requantize
 from npusim.graph import Node
 
 from ..context import Context, LoweringError, lowers
-from ..plan import Core
+from ..core import Core
 from ..view import View, dense
 from .assemble import Part, assemble
 from .cut import single, stretches

@@ -14,8 +14,9 @@ from isa.region import ceil_div
 from npusim.graph import Node
 
 from ..context import Context, LoweringError, clamp_of, dtype_of, lowers, scale_of, zero_of
+from ..packing import span
 from ..partition import Piece, Product, pieces
-from ..plan import Operand, span
+from ..plan import Operand
 from ..view import View
 from .attention import batched_matmul
 from .movement import relayout

@@ -11,8 +11,9 @@ from isa.instruction import Unit
 from isa.instructions import Copy, Transpose
 
 from ..context import LoweringError
+from ..core import Core
 from ..joint import Dim, joint_dims
-from ..plan import Core, Operand
+from ..plan import Operand
 
 COPY_DIMS = 4
 COUNT_LIMIT = (1 << 16) - 1

@@ -10,7 +10,7 @@ from isa.instructions import AveragePool, GlobalAveragePool, MaxPool, Parameters
 from npusim.graph import Node
 
 from ..context import Context, LoweringError, clamp_of, dtype_of, lowers, scale_of, scaled_block, zero_of
-from ..plan import Core
+from ..core import Core
 from ..view import View
 from .cut import step_of, stretches, sub_view, tile_bytes
 from .matrix import CHANNELS_LAST, image_fields, source_rows, window_fields

@@ -22,7 +22,8 @@ from isa.instructions import (
 from npusim.graph import Node
 
 from ..context import Context, LoweringError, dtype_of, lowers, scaled_block
-from ..plan import COUNT_LIMIT, Core, Operand
+from ..core import COUNT_LIMIT, Core
+from ..plan import Operand
 from ..view import View, dense
 from .cut import stretches, sub_view, tile_bytes
 from .movement import relayout

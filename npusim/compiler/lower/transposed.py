@@ -9,8 +9,8 @@ from isa.instructions import ConvTranspose, block_weights
 from npusim.graph import Node
 
 from ..context import Context, LoweringError, lowers
+from ..core import Core
 from ..partition import CONV_UNITS
-from ..plan import Core
 from ..view import View
 from .cut import step_of, sub_view
 from .matrix import CHANNELS_LAST, Epilogue, epilogue, image_fields, window_fields

@@ -16,8 +16,9 @@ from npusim.graph import Node, Tensor
 from npusim.graph.ir import Quantization
 
 from ..context import Context, LoweringError, clamp_of, dtype_of, lowers, scale_of, scaled_block, zero_of
+from ..core import Core
 from ..joint import Dim, joint_dims
-from ..plan import Core, Operand
+from ..plan import Operand
 from ..view import View
 from .cut import boxes, common_axes, single, sub_view
 from .move import COUNT_LIMIT, chunks
