@@ -25,6 +25,8 @@ OCM_STRIDE_LIMIT = (1 << 22) - 1
 TRANSFER_DIMS = 3
 CHUNK_BYTES = 64 * 1024
 """A contiguous transfer is cut into parts of this length, so that urgent ones need not wait long for their turn."""
+SHARED_CHUNK_BYTES = 32 * 1024
+"""The same where cores share DRAM: what one leaves idle between two transfers, others use."""
 OPEN_PART = 4
 """A share of a result stands in one buffer if it takes at most this part of a core's OCM."""
 
@@ -290,9 +292,10 @@ class Core:
             for index in range(count):
                 self._nest(load, storage, offset + index * outer, ocm + index * inner, run, rest, mask)
             return
-        if not dims and run > CHUNK_BYTES:
-            for start in range(0, run, CHUNK_BYTES):
-                part = min(CHUNK_BYTES, run - start)
+        chunk = CHUNK_BYTES if len(self.cores) == 1 else SHARED_CHUNK_BYTES
+        if not dims and run > chunk:
+            for start in range(0, run, chunk):
+                part = min(chunk, run - start)
                 self._nest(load, storage, offset + start, ocm + start, part, dims, mask)
             return
         assert run <= RUN_LIMIT, "an OCM is smaller than the longest run"

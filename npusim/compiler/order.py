@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from heapq import heappop, heappush
 
 from isa.instruction import UNITS_PER_CORE, Unit
@@ -33,6 +34,13 @@ class Order:
     cycles: int
 
 
+class Server(Enum):
+    """What the cores share."""
+
+    DRAM = auto()
+    PATH = auto()
+
+
 @dataclass(slots=True, eq=False)
 class _Queue:
     """What one unit, or one of several, has to do."""
@@ -54,7 +62,7 @@ class _Cost:
     issue: int
     served: int
     total: int
-    shared: type | None
+    shared: Server | None
 
 
 def _cost(step: Placed, hardware: Hardware) -> _Cost:
@@ -64,10 +72,10 @@ def _cost(step: Placed, hardware: Hardware) -> _Cost:
     if not step.moves:
         return _Cost(0, 0, total, None)
     if isinstance(step.instruction, Send):
-        return _Cost(issue, total - issue - hardware.path.latency_cycles, total, Send)
+        return _Cost(issue, total - issue - hardware.path.latency_cycles, total, Server.PATH)
     store = isinstance(step.instruction, Store)
     latency = hardware.dram.write_latency_cycles if store else hardware.dram.read_latency_cycles
-    return _Cost(issue, total - issue - latency, total, Store)
+    return _Cost(issue, total - issue - latency, total, Server.DRAM)
 
 
 def list_schedule(placed: Sequence[Placed], predecessors: Sequence[Sequence[int]], hardware: Hardware) -> Order:
@@ -95,10 +103,14 @@ class _Machine:
         for step in reversed(range(len(placed))):
             behind = max((self.ranks[other] for other in self.successors[step]), default=0)
             self.ranks[step] = self.costs[step].total + behind
-        self.queues = {unit: _Queue() for unit in sorted(set(self.units))}
+        everyone = sorted(set(self.units))
+        self.queues = {unit: _Queue() for unit in everyone}  # what does not take DRAM
+        self.sdma = [unit for unit in everyone if unit % UNITS_PER_CORE == Unit.SDMA]
+        self.dram = {unit: _Queue() for unit in self.sdma}
         self.pool = _Queue()  # what any sdma may take
-        self.free = dict.fromkeys(self.queues, 0)
-        self.served: dict[type, int] = {}  # until when each shared server is busy
+        self.free = dict.fromkeys(everyone, 0)
+        self.served = dict.fromkeys(Server, 0)  # until when each is busy
+        self.ahead = hardware.sdma.issue_cycles + hardware.dram.read_latency_cycles
         self.earliest = [0] * len(placed)
         self.events: list[tuple[int, int]] = []  # (cycle, unit that looks for work)
         self.order: list[int] = []
@@ -110,35 +122,50 @@ class _Machine:
                 self._wake(step)
         while self.events:
             now, unit = heappop(self.events)
-            if self.free[unit] <= now:
-                self._look(unit, now)
+            if unit % UNITS_PER_CORE == Unit.SDMA:
+                self._look_for_transfers(now)
+            elif self.free[unit] <= now:
+                self.queues[unit].settle(now, self.ranks)
+                if self.queues[unit].ready:
+                    self._start(unit, self.queues[unit], now)
         assert len(self.order) == len(self.units), "what nothing holds up is ordered"
         return Order(self.order, self.units, max(self.free.values(), default=0))
 
     def _wake(self, step: int) -> None:
         """All that a step depends on is under way: enter it where it will be taken from."""
-        cycle = self.earliest[step]
+        cycle, unit = self.earliest[step], self.units[step]
         if self.anywhere[step]:
-            heappush(self.pool.later, (cycle, step))
-            for unit in self.queues:
-                if unit % UNITS_PER_CORE == Unit.SDMA:
-                    heappush(self.events, (cycle, unit))
-            return
-        unit = self.units[step]
-        heappush(self.queues[unit].later, (cycle, step))
+            queue = self.pool
+        else:
+            queue = self.dram[unit] if self.costs[step].shared is Server.DRAM else self.queues[unit]
+        heappush(queue.later, (cycle, step))
         heappush(self.events, (cycle, unit))
 
-    def _look(self, unit: int, now: int) -> None:
-        """Let a free unit start what is most urgent."""
-        queues = [self.queues[unit]]
-        if unit % UNITS_PER_CORE == Unit.SDMA:
-            queues.append(self.pool)
-        for queue in queues:
+    def _look_for_transfers(self, now: int) -> None:
+        """Let free sdma units start what is most urgent, but no more for DRAM than keeps it busy.
+
+        What stood in line for DRAM would only keep its unit from sending.
+        """
+        for queue in (*(self.queues[u] for u in self.sdma), *self.dram.values(), self.pool):
             queue.settle(now, self.ranks)
-        ready = [queue for queue in queues if queue.ready]
-        if not ready:
-            return
-        _, step = heappop(min(ready, key=lambda queue: queue.ready[0]).ready)
+        while True:
+            free = [unit for unit in self.sdma if self.free[unit] <= now]
+            waiting = [(self.dram[unit], unit) for unit in free if self.dram[unit].ready]
+            if self.pool.ready and free:
+                waiting.append((self.pool, min(free, key=lambda unit: len(self.dram[unit].ready))))
+            idle = max(now, self.served[Server.DRAM] - self.ahead)
+            if waiting and idle > now:
+                heappush(self.events, (idle, waiting[0][1]))
+                waiting = []
+            waiting += [(self.queues[unit], unit) for unit in free if self.queues[unit].ready]
+            if not waiting:
+                return
+            queue, unit = min(waiting, key=lambda entry: entry[0].ready[0])
+            self._start(unit, queue, now)
+
+    def _start(self, unit: int, queue: _Queue, now: int) -> None:
+        """Let a unit start the most urgent step of a queue."""
+        _, step = heappop(queue.ready)
         self.units[step] = unit
         self.order.append(step)
         end = self._end(step, now)
@@ -155,7 +182,7 @@ class _Machine:
         cost = self.costs[step]
         if cost.shared is None:
             return now + cost.total
-        served = max(self.served.get(cost.shared, 0), now + cost.issue) + cost.served
+        served = max(self.served[cost.shared], now + cost.issue) + cost.served
         self.served[cost.shared] = served
         return served + cost.total - cost.issue - cost.served
 
