@@ -15,6 +15,9 @@ from npusim.graph.ir import Array
 BINS = 8192
 """Bins of a histogram, half of them below zero: a range that one half holds has 2048 or more."""
 
+_SMALLEST_EXPONENT = -126
+"""Of a bin's width: its reciprocal is still a float32."""
+
 PERCENTILE = 99.99
 """Share of the values that the Percentile method keeps, in per cent; both ends lose the same share."""
 
@@ -68,7 +71,8 @@ class Statistic:
 
     def _count(self, values: Array, largest: float) -> None:
         assert self.counts is not None
-        needed = int(np.frexp(largest)[1]) - int(np.log2(BINS // 2)) if largest else -126
+        fitting = int(np.frexp(largest)[1]) - int(np.log2(BINS // 2))
+        needed = max(fitting, _SMALLEST_EXPONENT) if largest else _SMALLEST_EXPONENT
         if self.exponent is None:
             self.exponent = needed
         while self.exponent < needed:
@@ -76,11 +80,9 @@ class Statistic:
             self.counts[:] = 0
             self.counts[BINS // 4 : BINS // 4 + BINS // 2] = pairs
             self.exponent += 1
-        index = np.multiply(values, np.float64(1 / self.width), dtype=np.float64)
-        np.floor(index, out=index)
+        index = np.floor(values * np.float32(1 / self.width)).astype(np.intp)  # exact: the width is a power of two
         index += BINS // 2
-        np.clip(index, 0, BINS - 1, out=index)
-        self.counts += np.bincount(index.reshape(-1).astype(np.intp), minlength=BINS)
+        self.counts += np.bincount(index.reshape(-1), minlength=BINS)
 
     def centres(self) -> tuple[Array, Array]:
         """Centre and count of every bin that is not empty, float64; centres lie within the extremes."""
