@@ -1,7 +1,7 @@
 """Factors and offsets of channels join the weights and the bias of the product in front of them.
 
 Part of the float graph optimization. Batch normalization is such a factor and offset; where no product is in front of
-it, it becomes a depthwise convolution of one tap.
+it, it becomes a depthwise convolution of one tap. Transposes between the two move behind.
 """
 
 from __future__ import annotations
@@ -64,6 +64,10 @@ def fold_affine(graph: SourceGraph) -> SourceGraph:
     """
     editor = Editor(graph)
     for node in graph.nodes:
+        _before_transpose(editor, node)
+        current = editor.current(node)
+        assert current is not None
+        node = current
         affine = _batch_normalization(editor, node) or _elementwise(editor, node)
         if affine is None:
             continue
@@ -73,6 +77,33 @@ def fold_affine(graph: SourceGraph) -> SourceGraph:
         elif node.op == "BatchNormalization" and len(editor.types[affine.value].shape) in (3, 4):
             _stand_alone(editor, node, affine)
     return editor.finish()
+
+
+def _before_transpose(editor: Editor, node: SourceNode) -> None:
+    """Exchange a Mul or Div of a constant with the Transpose in front of it, where a product is in front of that.
+
+    The layer scale of ConvNeXt is such a factor.
+    """
+    constants = [name for name in node.inputs if name in editor.constants]
+    if node.op not in ("Mul", "Div") or len(constants) != 1 or node.inputs[0] in constants:
+        return
+    transpose = editor.producer(node.inputs[0])
+    if transpose is None or transpose.op != "Transpose" or not editor.is_private(transpose.output):
+        return
+    value = transpose.inputs[0]
+    if not editor.is_private(value) or linear_of(editor, value) is None:
+        return
+    shape = editor.types[node.output].shape
+    if editor.types[transpose.output].shape != shape:
+        return
+    permutation = tuple(transpose.attributes.get("perm", tuple(reversed(range(len(shape))))))
+    factor = editor.constants[constants[0]]
+    wide = factor.reshape((1,) * (len(shape) - factor.ndim) + factor.shape)
+    inner = f"{value}:scaled"
+    constant = editor.constant(f"{constants[0]}:transposed", wide.transpose(np.argsort(permutation)))
+    editor.types[inner] = editor.types[value]
+    editor.put(replace(node, inputs=(value, constant), outputs=(inner,)))
+    editor.put(replace(transpose, inputs=(inner,), outputs=node.outputs[:1]))
 
 
 def channel_axis(product: SourceNode, rank: int) -> int:

@@ -233,3 +233,12 @@ def test_a_model_that_computes_something_else_is_noticed():
     other.output(other.op("Mul", other.input("x", [4]), other.constant(np.float32(1.01))))
     with pytest.raises(QuantizationError, match="the optimized float graph computes 'mul2' otherwise than the model"):
         check_same(b.model(), other.model(), {"x": np.ones(4, np.float32)})
+
+
+def test_a_layer_scale_behind_a_transpose_joins_the_weights_in_front_of_it():
+    b = Builder()
+    value = b.op("Add", b.op("MatMul", b.input("x", [1, 2, 3, 4]), numbers(b, 4, 6)), numbers(b, 6))
+    result = b.output(b.op("Mul", b.op("Transpose", value, perm=[0, 3, 1, 2]), numbers(b, 6, 1, 1)))
+    model, ops = optimized(b, (1, 2, 3, 4))
+    assert ops == ["MatMul", "Add", "Transpose"]
+    assert model.graph.node[-1].output[0] == result
