@@ -36,6 +36,7 @@ class Room:
 
 
 ERRORS = "npusim.errors"
+MARKUP = "npusim.markup"
 TRAINING = ("onnx", "numpy", "torch", "transformers", "sklearn")
 
 # The longest name that a module starts with is its room.
@@ -45,7 +46,8 @@ ROOMS = {
     "models.training": Room(ours=("models",), theirs=TRAINING, lazily=("onnxruntime",)),
     "models.pretrained": Room(ours=("models",), theirs=TRAINING, lazily=("onnxruntime",)),
     "npusim.errors": Room(),
-    "npusim.config": Room(ours=(ERRORS,)),
+    "npusim.markup": Room(),
+    "npusim.config": Room(ours=(ERRORS, MARKUP)),
     "npusim.timing": Room(ours=(ERRORS, "isa", "npusim.config"), theirs=("numpy",)),
     "npusim.graph": Room(ours=(ERRORS,), theirs=("numpy", "onnx")),
     "npusim.quant": Room(
@@ -56,14 +58,17 @@ ROOMS = {
         ours=(ERRORS, "npusim.graph", "npusim.timing", "npusim.config", "isa"), theirs=("numpy", "onnx")
     ),
     "npusim.sim": Room(
-        ours=(ERRORS, "isa", "npusim.kernels", "npusim.timing", "npusim.config"), theirs=("numpy", "numba", "simpy")
+        ours=(ERRORS, MARKUP, "isa", "npusim.kernels", "npusim.timing", "npusim.config"),
+        theirs=("numpy", "numba", "simpy"),
     ),
     "npusim.report": Room(
-        ours=(ERRORS, "npusim.sim.trace", "isa", "npusim.config"), theirs=("numpy",), lazily=("matplotlib",)
+        ours=(ERRORS, MARKUP, "npusim.sim.trace", "isa", "npusim.config"), theirs=("numpy",), lazily=("matplotlib",)
     ),
-    "npusim.axmodel": Room(ours=(ERRORS, "isa"), theirs=("numpy", "onnx")),
+    "npusim.axmodel": Room(ours=(ERRORS, MARKUP, "isa"), theirs=("numpy", "onnx")),
     "npusim.testing": Room(ours=(ERRORS, "isa", "npusim.kernels"), theirs=("numpy", "hypothesis")),
-    "npusim.session": Room(ours=("npusim", "isa"), theirs=("numpy", "onnx", "onnxruntime"), lazily=("json5", "yaml")),
+    "npusim.session": Room(
+        ours=("npusim", "isa"), theirs=("numpy", "onnx", "onnxruntime"), lazily=("json5", "matplotlib", "yaml")
+    ),
     "npusim.backend": Room(ours=(ERRORS, "npusim.session"), theirs=("numpy", "onnx")),
     "npusim.cli": Room(ours=("npusim", "isa"), theirs=("numpy", "onnx"), lazily=("onnxruntime",)),
     "npusim.__main__": Room(ours=("npusim.cli",)),
@@ -293,6 +298,7 @@ PLANTED = {
     "errors knows a room": ("npusim.errors", "from npusim import config"),
     "errors knows isa": ("npusim.errors", "from isa.errors import IsaError"),
     "errors uses numpy": ("npusim.errors", "import numpy as np"),
+    "markup uses numpy": ("npusim.markup", "import numpy as np"),
     "config knows isa": ("npusim.config", "import isa"),
     "timing knows kernels": ("npusim.timing.conv", "from npusim.kernels import matmul"),
     "timing knows sim": ("npusim.timing", "from .sim import trace"),

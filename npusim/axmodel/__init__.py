@@ -19,8 +19,9 @@ from .records import (
     Part,
     Port,
     Reason,
+    ports_html,
 )
 from .writing import save, wrap
 
 __all__ = ["ELEMENT_TYPES", "OPERATOR", "Axmodel", "AxmodelError", "CpuPart", "Description", "LayerName", "NpuPart",
-           "Part", "Port", "Reason", "describe", "is_axmodel", "read", "save", "wrap"]  # fmt: skip
+           "Part", "Port", "Reason", "describe", "is_axmodel", "ports_html", "read", "save", "wrap"]  # fmt: skip

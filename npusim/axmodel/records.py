@@ -5,7 +5,7 @@ Made by ``session`` and by ``reading``. Bytes and protobufs are the business of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from isa.program import ISA_MAJOR, ISA_MINOR, Program
+from npusim import markup
 from npusim.errors import NpusimError
 
 OPERATOR = "neu mode"
@@ -148,6 +149,17 @@ class CpuPart:
 Part = NpuPart | CpuPart
 
 
+def ports_html(inputs: Sequence[Port], outputs: Sequence[Port]) -> str:
+    """Inputs and outputs as a table for notebooks."""
+    kinds = [("input", port) for port in inputs] + [("output", port) for port in outputs]
+    rows = [
+        (kind, port.name, port.dtype or "?", "x".join(map(str, port.shape)) or "scalar",
+         "" if port.scale is None else f"{port.scale:.6g}", "" if port.zero_point is None else str(port.zero_point))
+        for kind, port in kinds
+    ]  # fmt: skip
+    return markup.table(("", "tensor", "type", "shape", "scale", "zero point"), rows)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Axmodel:
     """A built model.
@@ -213,6 +225,16 @@ class Axmodel:
     def cores(self) -> int:
         """How many cores it was built for."""
         return int(self.npu_mode.removeprefix("NPU"))
+
+    def __repr__(self) -> str:
+        parts = ", ".join(part.name for part in self.parts)
+        return f"<Axmodel {self.name} for {self.npu_mode} of {self.hardware}: {parts}>"
+
+    def _repr_html_(self) -> str:
+        size = sum(len(program) for program in self.programs)
+        built = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        heading = markup.heading(repr(self).strip("<>"), f"{size:,} instructions, {len(self.layers):,} layers", built)
+        return heading + ports_html(self.inputs, self.outputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

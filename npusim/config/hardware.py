@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from npusim import markup
 from npusim.config.key import Key, choice, integer, number, switch, text
 from npusim.errors import ConfigError, did_you_mean
 
@@ -237,6 +238,19 @@ class Hardware:
         counted = KEYS if paths is None else paths
         numbers = {path: v for path, v in self.values().items() if KEYS[path].has_provenance and path in counted}
         return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+
+    def _repr_html_(self) -> str:
+        machine = self.machine
+        title = f"{machine.name}: {machine.description}"
+        peak = f"{self.peak_ops_per_second / 1e12:.2f} TOPS INT8 at {machine.clock_hz / 1e6:,.0f} MHz"
+        memory = f"{self.ocm.bytes:,} bytes of OCM a core, DRAM {self.dram.bytes_per_second / 1e9:.1f} GB/s"
+        noted = [
+            (path, value, self.provenance[path]) for path, value in self.values().items() if path in self.provenance
+        ]
+        rows = [(path, markup.number(value), KEYS[path].doc, p.kind, p.note) for path, value, p in noted]
+        return markup.heading(title, f"{peak}; {memory}") + markup.table(
+            ("key", "value", "meaning", "source", "note"), rows
+        )
 
     def with_values(self, changes: Mapping[str, Any]) -> Hardware:
         """The same machine with some values changed, checked anew: one point of a sweep.

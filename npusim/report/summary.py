@@ -13,6 +13,7 @@ import numpy as np
 from isa.instruction import OPCODES, UNITS_PER_CORE
 from npusim.config import Hardware
 from npusim.report.critical import Bound, bounds_of, by_bound, predecessors, spent, walk
+from npusim.report.shown import summary_html
 from npusim.sim.trace import Trace, physical_name
 
 
@@ -132,6 +133,9 @@ class Summary:
     def record(self) -> dict[str, Any]:
         """Plain values for JSON, with the field names of this class."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        return summary_html(f"{self.cycles:,} cycles, {self.latency_ms:.3f} ms", self)
 
 
 def summarize(trace: Trace, hardware: Hardware, job: int, cycles: int, cores: int) -> Summary:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npusim import axmodel
-from npusim.axmodel import Axmodel, Port
+from npusim import axmodel, markup
+from npusim.axmodel import Axmodel, Port, ports_html
 from npusim.config import Hardware
 from npusim.errors import UsageError, did_you_mean
 from npusim.session.builder import Built
@@ -117,6 +117,11 @@ class InferenceSession:
         model = self._model
         ports = f"{', '.join(map(str, model.inputs))} -> {', '.join(map(str, model.outputs))}"
         return f"<InferenceSession {model.name} on {model.npu_mode} of {self._hardware.machine.name}: {ports}>"
+
+    def _repr_html_(self) -> str:
+        model = self._model
+        title = f"InferenceSession of {model.name} on {model.npu_mode} of {self._hardware.machine.name}"
+        return markup.heading(title) + ports_html(model.inputs, model.outputs)
 
     # ------------------------------------------------------------------------------------------------- descriptions
 

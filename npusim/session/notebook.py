@@ -5,7 +5,6 @@ Used by people. Scripts that call a model many times use ``InferenceSession``.
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 
 from isa import container
 from isa.program import Program
-from npusim import axmodel
+from npusim import __version__, axmodel, markup
 from npusim.axmodel import Axmodel
 from npusim.config import Hardware
 from npusim.errors import UsageError, did_you_mean
@@ -27,12 +26,14 @@ from npusim.session.machine import find_hardware, hardware_of
 from npusim.session.summaries import summary_of
 
 if TYPE_CHECKING:
-    from npusim.report.summary import Summary
+    from matplotlib.axes import Axes
+
+    from npusim.report.profile import Profile
+    from npusim.report.summary import Layer, Summary
     from npusim.sim import Trace
 
 DEFAULT_HARDWARE = "ax650n"
 MODES = ("full", "time", "values")
-_SHOWN_LAYERS = 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,6 +47,8 @@ class Simulation:
             ``time``.
         summary: the figures; None in mode ``values``.
         trace: every instruction; None in mode ``values``.
+        subject: what ran.
+        cores: physical core of each logical one.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Simulation:
     outputs: Mapping[str, np.ndarray[Any, Any]]
     summary: Summary | None
     trace: Trace | None
+    subject: Axmodel | Program
+    cores: tuple[int, ...]
 
     def __repr__(self) -> str:
         where = f"<Simulation of {self.name} on {self.hardware.machine.name}"
@@ -62,6 +67,69 @@ class Simulation:
 
     def _repr_html_(self) -> str:
         return html_of(repr(self), self.summary)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The figures of every layer, as records that ``pandas.DataFrame`` takes.
+
+        Raises:
+            UsageError: the run had no time.
+        """
+        return list(self._timed()[0].layers)
+
+    def profile(self) -> Profile:
+        """Everything a report shows of this run.
+
+        Raises:
+            UsageError: the run had no time.
+        """
+        from npusim.session.profiles import profile_of
+
+        summary, trace = self._timed()
+        return profile_of(self.subject, self.hardware, trace, summary, self.cores)
+
+    def write_report(self, path: str | os.PathLike[str]) -> None:
+        """Write the report of this run, one HTML file; an existing one is replaced once the new one is complete.
+
+        Raises:
+            UsageError: the run had no time.
+            OSError: the file cannot be written.
+        """
+        from npusim.report.page import page
+
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        text = page([self.profile()], __version__)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def plot_timeline(self, axes: Axes | None = None) -> Axes:
+        """Draw every unit's work over time (``npusim.report.plots``).
+
+        Raises:
+            UsageError: the run had no time, or matplotlib is not installed.
+        """
+        from npusim.report.plots import plot_timeline
+
+        return plot_timeline(self._timed()[1], self.hardware, self.cores, axes)
+
+    def plot_roofline(self, axes: Axes | None = None) -> Axes:
+        """Draw the layers under the machine's roofs (``npusim.report.plots``).
+
+        Raises:
+            UsageError: the run had no time, or matplotlib is not installed.
+        """
+        from npusim.report.plots import plot_roofline
+
+        return plot_roofline(self._timed()[0], self.hardware, len(self.cores), axes)
+
+    def _timed(self) -> tuple[Summary, Trace]:
+        if self.summary is None or self.trace is None:
+            raise UsageError("a run for values only has no cycles: simulate in mode full or time")
+        return self.summary, self.trace
 
 
 def simulate(
@@ -110,7 +178,10 @@ def simulate(
         result = call(subject, machine, feeds, Mode(mode), cores=cores)
         outputs = typed(subject, result.outputs)
         summary = summary_of(result, subject, machine) if result.recorded is not None else None
-    return Simulation(name=subject.name, hardware=machine, outputs=outputs, summary=summary, trace=result.recorded)
+    return Simulation(
+        name=subject.name, hardware=machine, outputs=outputs, summary=summary, trace=result.recorded, subject=subject,
+        cores=result.jobs[0].cores,
+    )  # fmt: skip
 
 
 def _subject(model: Built | Axmodel | Program | str | os.PathLike[str] | bytes) -> Axmodel | Program:
@@ -125,23 +196,9 @@ def _subject(model: Built | Axmodel | Program | str | os.PathLike[str] | bytes) 
 
 
 def html_of(title: str, summary: Summary | None) -> str:
-    """A heading and the layers that took longest, as HTML."""
-    heading = f"<p><b>{html.escape(title.strip('<>'))}</b></p>"
+    """A heading, and below it the figures where there are any, as HTML."""
     if summary is None:
-        return heading
-    figures = (
-        f"<p>{summary.fps:,.1f} fps, {summary.macs:,} MACs, {summary.mac_utilization:.1%} of the peak, "
-        f"{summary.dram_bytes:,} bytes of DRAM traffic</p>"
-    )
-    host = "".join(
-        f"<p>on the CPU: {html.escape(work.name)}, {work.ms:.3f} ms ({html.escape(', '.join(work.ops))})</p>"
-        for work in summary.cpu_parts
-    )
-    longest = sorted(summary.layers, key=lambda layer: (-layer.cycles, layer.start))[:_SHOWN_LAYERS]
-    rows = "".join(
-        f"<tr><td>{html.escape(layer.name)}</td><td>{html.escape(layer.op)}</td><td>{layer.cycles:,}</td>"
-        f"<td>{layer.bound_by}</td></tr>"
-        for layer in longest
-    )
-    titles = "<tr><th>layer</th><th>op</th><th>cycles</th><th>bound by</th></tr>"
-    return f"{heading}{figures}{host}<table>{titles}{rows}</table>"
+        return markup.heading(title.strip("<>"))
+    from npusim.report.shown import summary_html
+
+    return summary_html(title.strip("<>"), summary)

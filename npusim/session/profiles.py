@@ -17,6 +17,8 @@ from npusim.session.summaries import summary_of
 
 if TYPE_CHECKING:
     from npusim.report.profile import LayerPrecision, Profile
+    from npusim.report.summary import Summary
+    from npusim.sim import Trace
 
 
 def profile_model(
@@ -38,16 +40,12 @@ def profile_model(
         UsageError: cores that do not fit.
         AxmodelError: the machine the model was built for cannot be restored.
     """
-    from npusim.report.profile import profile
     from npusim.sim import Mode
 
     machine = hardware or hardware_of(model)
     result = call(model, machine, {}, Mode.TIME, cores=cores)
-    return profile(
-        model.programs, result.trace, summary_of(result, model, machine), machine, name=model.name,
-        cores=result.jobs[0].cores, sources={layer.name: layer.source for layer in model.layers},
-        precision=precision, versions=model.versions,
-    )  # fmt: skip
+    summary = summary_of(result, model, machine)
+    return profile_of(model, machine, result.trace, summary, result.jobs[0].cores, precision)
 
 
 def profile_program(program: Program, hardware: Hardware, *, cores: Sequence[int] | None = None) -> Profile:
@@ -57,10 +55,28 @@ def profile_program(program: Program, hardware: Hardware, *, cores: Sequence[int
         UsageError: cores that do not fit.
         UnverifiedProgramError: the program cannot be proven.
     """
-    from npusim.report.profile import profile
     from npusim.report.summary import summarize
     from npusim.sim import Job, Mode, simulate
 
     result = simulate(hardware, Job(program=program, cores=cores), mode=Mode.TIME)
     summary = summarize(result.trace, hardware, 0, result.cycles, program.cores)
-    return profile([program], result.trace, summary, hardware, name=program.name, cores=result.jobs[0].cores)
+    return profile_of(program, hardware, result.trace, summary, result.jobs[0].cores)
+
+
+def profile_of(
+    subject: Axmodel | Program,
+    hardware: Hardware,
+    trace: Trace,
+    summary: Summary,
+    cores: Sequence[int],
+    precision: Sequence[LayerPrecision] = (),
+) -> Profile:
+    """The profile of a run that has been made."""
+    from npusim.report.profile import profile
+
+    if isinstance(subject, Program):
+        return profile([subject], trace, summary, hardware, name=subject.name, cores=cores, precision=precision)
+    return profile(
+        subject.programs, trace, summary, hardware, name=subject.name, cores=cores,
+        sources={layer.name: layer.source for layer in subject.layers}, precision=precision, versions=subject.versions,
+    )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isa.instruction import OPCODES, UNITS_PER_CORE, Unit
+from npusim import markup
 
 NO_STALL = -1
 """``stall_cause``: the instruction started as soon as its unit was free."""
@@ -154,6 +155,17 @@ class Trace:
         padded = ((cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
         text = "\n".join("  ".join(cells).rstrip() for cells in padded)
         return text if len(self) <= limit else f"{text}\n... {len(self) - limit} more"
+
+    def _repr_html_(self) -> str:
+        numbers = self.core.astype(np.int64) * UNITS_PER_CORE + self.unit
+        rows = []
+        for number in np.unique(numbers).tolist():
+            mine = numbers == number
+            busy, stalled = (int(column[mine].sum()) for column in (self.end - self.start, self.stall_cycles))
+            share = f"{busy / max(self.cycles, 1):.1%}"
+            rows.append((physical_name(number), int(mine.sum()), busy, stalled, share))
+        header = ("unit", "instructions", "busy cycles", "stall cycles", "utilization")
+        return markup.heading(repr(self).strip("<>")) + markup.table(header, rows)
 
     def __repr__(self) -> str:
         return f"<Trace of {len(self)} instructions, {self.cycles} cycles, jobs {', '.join(self.jobs)}>"
