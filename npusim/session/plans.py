@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
-from math import exp, log
+from math import exp, inf, log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,8 @@ class Marks:
         missed: share of deadlines missed, the mean over the models that have any, 0..1; 0 where none has.
         speed: of the models that are called as fast as possible: inferences a second over those of the quickest build
             alone on the machine, the geometric mean; None where there are none.
-        deadline_use: the largest 99th percentile over its deadline; None where there are no deadlines.
+        deadline_use: 99th percentile of the latency over the deadline, the mean over the models that have one; None
+            where none has.
     """
 
     missed: float
@@ -66,7 +67,7 @@ class Marks:
         words = []
         if self.deadline_use is not None:
             words.append(f"{self.missed:.2%} of the deadlines missed")
-            words.append(f"99 % of calls within {self.deadline_use:.1%} of theirs")
+            words.append(f"99 % of calls use {self.deadline_use:.1%} of theirs at most")
         if self.speed is not None:
             words.append(f"{self.speed:.1%} of the speed alone on the whole machine (geometric mean)")
         return ", ".join(words)
@@ -125,8 +126,8 @@ class Plans:
             )
         else:
             why = (
-                f"99 % of its calls need at most {mine.deadline_use or 0:.1%} of their deadline, those of {other} "
-                f"{theirs.deadline_use or 0:.1%}"
+                f"99 % of its calls use {mine.deadline_use or 0:.1%} of their deadline at most (mean of the models), "
+                f"those of {other} {theirs.deadline_use or 0:.1%}"
             )
         return f"{best.plan} serves this mix best: {why}"
 
@@ -364,7 +365,7 @@ def _mark(entrants: Sequence[Entrant], members: Sequence[Member], shift: Shift) 
     return Marks(
         missed=sum(t.missed / t.due for t in clocked) / len(clocked) if clocked else 0.0,
         speed=exp(sum(map(log, free)) / len(free)) if free else None,
-        deadline_use=max((t.p99_ms / t.deadline_ms for t in clocked if t.deadline_ms), default=None),
+        deadline_use=sum(t.p99_ms / (t.deadline_ms or inf) for t in clocked) / len(clocked) if clocked else None,
     )
 
 

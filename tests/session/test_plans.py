@@ -110,6 +110,8 @@ def test_deadlines_decide_before_speed(several_built):
     assert late.best.marks.missed == 1.0
     assert fine.best.marks.missed == 0.0
     assert 0 < fine.best.marks.deadline_use < 0.1
+    one, two = (compare_plans([several_built] * 2, ["1+1"], fps=100, deadline_ms=d, repeat=2) for d in (5, [5, 10]))
+    assert two.best.marks.deadline_use == pytest.approx(0.75 * one.best.marks.deadline_use, rel=0.01)
     assert fine.best.marks.speed is None
 
 
@@ -129,11 +131,11 @@ MARKS = {
         ("slower", "a serves this mix best: its models run at 50.0% of their speed alone on the whole machine"),
         (
             "tight",
-            "a serves this mix best: 99 % of its calls need at most 50.0% of their deadline, those of tight 90.0%",
+            "a serves this mix best: 99 % of its calls use 50.0% of their deadline at most (mean of the models), those.0%",
         ),
         (
             "same",
-            "a serves this mix as well as same: 0.00% of the deadlines missed, 99 % of calls within 50.0%",
+            "a serves this mix as well as same: 0.00% of the deadlines missed, 99 % of calls use 50.0%",
         ),
         (None, "a is the only plan: "),
     ],
