@@ -36,6 +36,7 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         default="ax650n",
         help="built-in machine, TOML file, axmodel, program file or source; ops: the supported operators (ax650n)",
     )
+    parser.add_argument("--layers", action="store_true", help="list the layers of a built model, too")
     parser.add_argument("--json", metavar="FILE", help="write the description as JSON; - for standard output")
     parser.add_argument("--warmup", action="store_true", help="compile all kernels for this machine, or load them")
     parser.set_defaults(execute=_info)
@@ -49,7 +50,7 @@ def _info(arguments: argparse.Namespace) -> int:
     if Path(arguments.subject).suffix == MODEL_SUFFIX:
         from npusim.cli import describe
 
-        return describe.print_model(arguments.subject, arguments.json)
+        return describe.print_model(arguments.subject, arguments.json, arguments.layers)
     if arguments.subject == OPERATORS:
         from npusim.cli import describe
 

@@ -211,7 +211,29 @@ def test_info_describes_models_and_operators(capsys, built, tmp_path):
     assert json.loads(out)["npu_mode"] == "NPU2"
     code, out, _ = npusim(capsys, "info", "ops")
     assert code == 0
-    assert re.search(r"^Conv +it needs ", out, flags=re.MULTILINE)
+    assert re.search(r"^Conv +an input of shape .*\n +a quantized first input", out, flags=re.MULTILINE)
+
+
+def test_info_counts_work_and_bytes(capsys, built):
+    # one convolution, 4 to 8 channels, 3x3, from 6x6 to 4x4 (small.several)
+    macs = 4 * 4 * 8 * 4 * 9
+    code, out, _ = npusim(capsys, "info", built, "--json", "-")
+    record = json.loads(out)
+    assert (code, record["macs"]) == (0, macs)
+    assert record["file_bytes"] == built.stat().st_size
+    model = axmodel.read(built)
+    assert record["instructions"] == len(model.program) == sum(record["unit_instructions"].values())
+    assert sum(record["mnemonics"].values()) == record["instructions"]
+    # a: u8 and b: f32, both 1x4x6x6; out: u8 1x4x6x6, f32 1x8x4x4
+    assert (record["segment_bytes"]["input"], record["segment_bytes"]["output"]) == (144 + 4 * 144, 144 + 4 * 128)
+    assert record["parameter_bytes"] >= 8 * 4 * 9
+    assert {layer["op"]: layer["macs"] for layer in record["layers"] if layer["macs"]} == {"conv": macs}
+    assert 0 < sum(layer["instructions"] for layer in record["layers"]) <= record["instructions"]
+    _, out, _ = npusim(capsys, "info", built)
+    assert f"MACs          {macs:,}\n" in out
+    assert "ONNX nodes" not in out
+    _, out, _ = npusim(capsys, "info", built, "--layers")
+    assert re.search(rf"^\S+ +conv +\d+ +{macs:,} +\S", out, flags=re.MULTILINE)
 
 
 @pytest.fixture
@@ -228,6 +250,7 @@ def test_a_vendors_file_is_described_and_not_run(capsys, vendor):
     code, out, _ = npusim(capsys, "info", vendor)
     assert code == 0
     assert "image" in out
+    assert "subgraph_npu_0" in out
     assert "rebuild" in out
     code, _, err = npusim(capsys, "run", "-m", vendor, "--random_input")
     assert code == 2

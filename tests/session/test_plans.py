@@ -131,7 +131,7 @@ MARKS = {
         ("slower", "a serves this mix best: its models run at 50.0% of their speed alone on the whole machine"),
         (
             "tight",
-            "a serves this mix best: 99 % of its calls use 50.0% of their deadline at most (mean of the models), those.0%",
+            "a serves this mix best: 99 % of its calls use 50.0% of their deadline at most (mean of the models), ",
         ),
         (
             "same",
