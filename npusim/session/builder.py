@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from npusim.session.inference import InferenceSession
 
 CONTEXT_NAME = "build_context.json"
+TRACE_NAME = "compiler/debug/subgraph_npu_0/b1/trace.json"
+"""Where the vendor's toolchain puts the trace of every instruction."""
 
 STAGES = ("import", "compile", "verify", "simulate", "write")
 """What a build goes through, in order; those of quantization come before them where the model is a float one."""
@@ -202,7 +204,8 @@ def build(
             quantized = write_quantized(prepared, path.parent)
             axmodel.save(content, path)
             _write_context(path.parent / CONTEXT_NAME, content, summary, merged)
-            written = (*quantized, path, path.parent / CONTEXT_NAME)
+            traces = _write_trace(content, machine, path.parent) if asked.compiler.npu_perf else ()
+            written = (*quantized, path, path.parent / CONTEXT_NAME, *traces)
     return Built(
         axmodel=content, graph=graph, hardware=machine, summary=summary, seconds=stage.seconds, path=path,
         prepared=prepared, written=written,
@@ -402,3 +405,12 @@ def _write_context(path: Path, model: Axmodel, summary: Summary, config: Mapping
         "outputs": [str(port) for port in model.outputs],
     }
     write_bytes(path, (json.dumps(context, indent=2) + "\n").encode())
+
+
+def _write_trace(model: Axmodel, hardware: Hardware, folder: Path) -> tuple[Path, ...]:
+    from npusim.report.chrome import trace_bytes
+    from npusim.session.profiles import profile_model
+
+    path = folder / TRACE_NAME
+    write_bytes(path, trace_bytes(profile_model(model, hardware), compressed=False))
+    return (path,)

@@ -224,7 +224,7 @@ def test_mistakes(table, message):
 
 
 BROKEN = [
-    ("c.json", "{", "is not JSON: "),
+    ("c.json", "{", "is not JSON: line 1 "),
     ("c.json", '{"a": 1, "a": 2}', "is not JSON: "),
     ("c.json", "[1, 2]", "holds [1, 2], not keys with values"),
     ("c.json", "[" * 100_000, "is not JSON"),

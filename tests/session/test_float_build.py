@@ -104,6 +104,14 @@ def test_pictures_are_classified_from_file_to_label(configured, tmp_path, channe
         assert top(scores)[0].score == pytest.approx((170 - 127.5) / 127.5 * 2, abs=0.1)
 
 
+def test_a_trace_is_written_where_the_vendors_toolchain_puts_it(tmp_path):
+    built = npusim.build(colours(), config={**RANDOM, "compiler": {"npu_perf": True}}, output_dir=tmp_path)
+    path = tmp_path / "compiler" / "debug" / "subgraph_npu_0" / "b1" / "trace.json"
+    assert path in built.written
+    events = json.loads(path.read_text())["traceEvents"]
+    assert sum(event["ph"] == "X" for event in events) >= built.instructions
+
+
 def test_samples_may_be_given_as_arrays(pictures):
     samples = [{"image": np.full((1, 3, 8, 8), value, np.float32)} for value in (0.5, 1, 2)]
     built = npusim.build(colours(), calibration=samples)

@@ -105,10 +105,15 @@ def _read(path: Path, source: str) -> Mapping[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError("", f"is not UTF-8 text: {error.reason} at byte {error.start}", source=source) from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError("", f"is not {kind}: {' '.join(str(error).split())}", source=source) from None
+        raise ConfigError("", f"is not {kind}: {_reason(error)}", source=source) from None
     if not isinstance(table, Mapping):
         raise ConfigError("", f"holds {shown(table)}, not keys with values", source=source)
     return table
+
+
+def _reason(error: Exception) -> str:
+    """What a parser says, in one line."""
+    return " ".join(str(error).replace("<string>:", "line ").split())
 
 
 def _json(text: str) -> Any:
@@ -192,7 +197,7 @@ def _from_flag(path: str, key: Key, text: str) -> Any:
     try:
         value = _json(text)
     except (ValueError, RecursionError) as error:
-        message = f"takes a list of records as JSON: {' '.join(str(error).split())}"
+        message = f"takes a list of records as JSON: {_reason(error)}"
         raise ConfigError(path, message, source=FLAGS) from None
     return _checked(value, key, path, FLAGS)
 

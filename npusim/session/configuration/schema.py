@@ -154,9 +154,7 @@ class Compiler:
     check: int = whole(
         0, "how thoroughly the vendor's compiler checks itself", 0, 3, idle="every program is proven; see npusim check"
     )
-    npu_perf: bool = switch(
-        False, "write a trace of every instruction", refused="npusim profile --trace writes one of a built model"
-    )
+    npu_perf: bool = switch(False, "write a trace of every instruction, one lane a unit, for Perfetto or Chrome")
     ddr_bw_limit: float = number(
         0, "GB/s that DRAM delivers", 0, refused="describe such a machine in a TOML file and pass --target_hardware"
     )
