@@ -28,7 +28,7 @@ from .fold import fold
 from .ir import Array, Graph, Node, Quantization, Tensor
 from .pointwise import Expression, Step
 from .recognise import recognise
-from .refusal import ENTRIES, ModelError, UnsupportedError, unsupported
+from .refusal import ENTRIES, ModelError, UnsupportedError, refuse_empty, unsupported
 from .rules import INTEGER_RULES, MOVES, express
 from .rules.expression import POINTWISE
 from .unpack import FORMS, RENAMED, unpack
@@ -72,6 +72,7 @@ def load(
     graph = tidy.find_rolls(graph)  # slices that are put together again in another order
     graph = tidy.label_movement(graph)  # quantization of inputs that are moved before they are dequantized
     ops.check(graph)
+    refuse_empty(graph)
     return graph
 
 

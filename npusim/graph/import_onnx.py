@@ -279,6 +279,8 @@ def _check_names(nodes: tuple[SourceNode, ...], given: Sequence[str], outputs: S
             if name and name in known:
                 raise ModelError(f"node {node.name!r} ({node.op}) computes {name!r}, which exists already")
             known.add(name)
+    if not outputs:
+        raise ModelError("has no outputs")
     known.add("")
     for node in nodes:
         for name in node.inputs:

@@ -449,12 +449,26 @@ def lower(
     return _name_results(lowering, results)
 
 
+def _renamed_constant(lowering: Lowering, tensor: Tensor) -> Tensor:
+    """A constant under another name, for all who read it."""
+    moved = replace(tensor, name=lowering.unique(f"{tensor.name}:constant"))
+    del lowering.tensors[tensor.name]
+    lowering.tensors[moved.name] = moved
+    lowering.nodes = [
+        replace(node, inputs=tuple(moved.name if name == tensor.name else name for name in node.inputs))
+        for node in lowering.nodes
+    ]
+    return moved
+
+
 def _name_results(lowering: Lowering, results: dict[str, Tensor]) -> Graph:
     """Give tensors the names they have in the model; a result whose tensor has another name is a copy."""
     names = {old: new for old, new in lowering.model_names.items() if new not in lowering.tensors}
     for value, tensor in results.items():
         name = names.get(tensor.name, tensor.name)
-        if name == value:
+        if name == value and tensor.is_constant:  # nothing computes it: a copy does, under its name
+            tensor = _renamed_constant(lowering, tensor)
+        elif name == value:
             continue
         stand_in = SourceNode(name=f"output:{value}", op="Identity", inputs=(tensor.name,), outputs=(value,))
         result = replace(lowering.current(tensor), name=value, data=None)

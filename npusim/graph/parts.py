@@ -32,10 +32,11 @@ def split(graph: Graph) -> tuple[Part, ...]:
     """Cut a graph into parts of one kind each, as few as possible, every part behind those it reads from.
 
     Requires: topological order. Ensures: parts alternate between NPU and CPU; a graph without CPU nodes is one part and
-    stays as it is. Results that are inputs of the graph belong to no part.
+    stays as it is. Results that are inputs of the graph belong to no part; one that is wanted twice is computed once.
     """
     levels = min((_levels(graph, on_cpu) for on_cpu in (False, True)), key=len)
-    if len(levels) == 1 and not graph.cpu_nodes and set(graph.outputs) <= graph.producers.keys():
+    computed = set(graph.outputs) <= graph.producers.keys() and len(set(graph.outputs)) == len(graph.outputs)
+    if len(levels) == 1 and not graph.cpu_nodes and computed:
         return (Part(graph=graph, on_cpu=False),)
     readers: dict[str, set[int]] = {}
     for index, nodes in enumerate(levels):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from npusim.errors import NpusimError
 
 if TYPE_CHECKING:
-    from .ir import Node, Tensor
+    from .ir import Graph, Node, Tensor
     from .lowering import Lowering
     from .source import SourceNode
     from .target import Target
@@ -142,6 +142,25 @@ def check(entry: Entry, lowering: Lowering, node: SourceNode) -> None:
     for constraint in entry.constraints:
         if not constraint(lowering, node):
             raise Refusal(node, sentence(constraint))
+
+
+def refuse_empty(graph: Graph) -> None:
+    """Refuse a graph with a tensor that has no elements: there is nothing to compute, and no room to put it.
+
+    Raises:
+        UnsupportedError: naming the node that makes or reads it, or the input.
+    """
+    way_out = "fix the shapes, or take it out of the model"
+    for name in (*graph.inputs, *graph.outputs):
+        if graph.tensor(name).size == 0 and name not in graph.producers:
+            what = f"tensor {graph.tensor(name)} of the model's interface has no elements"
+            raise UnsupportedError(node="", op="", constraint=what, way_out=way_out)
+    for node in graph.nodes:
+        for name in (*node.inputs, *node.outputs):
+            if graph.tensor(name).size == 0:
+                first = node.source[0] if node.source else node.name
+                what = f"its tensor {graph.tensor(name)} has no elements"
+                raise UnsupportedError(node=first, op=node.op, constraint=what, way_out=way_out)
 
 
 def unsupported(node: Node) -> UnsupportedError:

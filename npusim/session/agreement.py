@@ -213,15 +213,16 @@ def onnxruntime_values(model: onnx.ModelProto, feeds: Mapping[str, Array], inner
 
 def _compare(graph: Graph, name: str, data: Array, expected: Array) -> Comparison:
     tensor: Tensor = graph.tensor(name)
-    node = graph.producers[name]
+    node = graph.producers.get(name)
     theirs = np.asarray(expected)
     ours = data.view(tensor.numpy).reshape(tensor.shape)
     if ours.dtype != theirs.dtype or ours.shape != theirs.shape:
         found = f"{theirs.dtype}{list(theirs.shape)}"
         raise UsageError(f"tensor {name} is {tensor.type_text} here and {found} in onnxruntime: not the same model")
+    maker, op = (node.name, node.op) if node is not None else (name, "input")
     different = np.asarray((ours != theirs) & ~((ours != ours) & (theirs != theirs)))  # NaNs are equal
     count = int(np.count_nonzero(different))
-    same = Comparison(tensor=name, node=node.name, op=node.op, differing=count, total=tensor.size, largest=0)
+    same = Comparison(tensor=name, node=maker, op=op, differing=count, total=tensor.size, largest=0)
     if not count:
         return same
     index = tuple(int(axis[0]) for axis in np.nonzero(np.atleast_1d(different)))[: different.ndim]

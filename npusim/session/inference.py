@@ -196,9 +196,9 @@ class InferenceSession:
         return call(self._model, self._hardware, feeds, mode, cores=self._cores)
 
     def _wanted(self, names: Sequence[str] | None) -> list[Port]:
-        ports = {port.name: port for port in self._model.outputs}
         if not names:
-            return list(ports.values())
+            return list(self._model.outputs)
+        ports = {port.name: port for port in self._model.outputs}
         unknown = [name for name in names if name not in ports]
         if unknown:
             there = f"the outputs are {list(ports)}"

@@ -12,10 +12,9 @@ from onnx import helper
 
 import npusim
 from npusim import axmodel, config
-from npusim.axmodel import CpuPart, NpuPart, Port
+from npusim.axmodel import CpuPart, Port
 from npusim.cli import main
 from npusim.compiler.context import LoweringError
-from npusim.errors import UsageError
 from npusim.graph import UnsupportedError
 from npusim.session.agreement import check
 from npusim.session.host import operations, price
@@ -284,25 +283,3 @@ def test_the_slower_of_arithmetic_and_memory_counts():
     # Exp: 16,000 operations in 16 us, not 8,000 bytes in 4; Transpose: 8,000 bytes in 4 us; 8,000 bytes copied in 8 us
     assert work.ms == pytest.approx(0.010 + 2 * 0.001 + 0.016 + 0.004 + 0.008)
     assert (work.flops, work.bytes, work.copied_bytes) == (16_000, 16_000, 8_000)
-
-
-# --------------------------------------------------------------------------------------------- names and odd interfaces
-
-
-@pytest.mark.parametrize("name", ["my image", "images[0]", "a=b;c", "größe", "parameters", "scratch", "x y", "x\ty"])
-def test_inputs_may_be_called_anything(name, tmp_path):
-    b = Builder()
-    b.result(b.op("Sigmoid", b.real_input(name, (2, 8))), 1 / 256)
-    b.nodes[-1].output[0] = f"result of {name}"
-    b.outputs[-1].name = f"result of {name}"
-    model = b.model()
-    built = npusim.build(model, output_dir=tmp_path)
-    feeds = random_feeds(model)
-    session = npusim.InferenceSession(built.path)
-    assert [port.name for port in (*session.get_inputs(), *session.get_outputs())] == [name, f"result of {name}"]
-    [ours] = session.run([f"result of {name}"], feeds)
-    np.testing.assert_array_equal(ours, onnxruntime_values(model, feeds, plain=True)[f"result of {name}"])
-    assert check(model, built.axmodel).compared == 1
-    assert isinstance(built.axmodel.parts[0], NpuPart)
-    with pytest.raises(UsageError, match="Invalid input name"):
-        session.run(None, {"y": feeds[name]})
