@@ -109,7 +109,7 @@ def _of_types(graph: SourceGraph, ops: Sequence[str], where: str) -> list[str]:
 def _found(owners: Mapping[str, list[str]], word: str, where: str, what: str) -> list[str]:
     if word not in owners:
         near = did_you_mean(word, owners)
-        raise UsageError(f"{where}: the model has no {what} {word!r}", near)
+        raise UsageError(f"{where}: the optimized model has no {what} {word!r}", near)
     return owners[word]
 
 
