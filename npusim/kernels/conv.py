@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import tier
+from .compiled.workspace import portable_layout
 from .operands import (
     SIGNED,
     Array,
@@ -135,7 +136,7 @@ def _convolve(src: Array, weights: Array, dst: Array, geometry: Geometry, src_ze
                dst_zero, low, high, wide)  # fmt: skip
         return
     portable = chosen is tier.Tier.PORTABLE
-    size = 8192 + blocks * (704 + (steps * 256 if portable else 0)) + 32 * (k + 192)
+    size = portable_layout(k, n)[-1] if portable else 8192 + blocks * 704 + 32 * (k + 192)
     signs = SIGNED[src.dtype] + 2 * SIGNED[weights.dtype]
     compiled = _portable() if portable else _vnni()
     views = (src.view(np.uint8), blocked.view(np.uint8), dst.view(np.uint8))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import tier
+from .compiled.workspace import portable_layout
 from .operands import (
     SIGNED,
     Array,
@@ -93,7 +94,7 @@ def matmul(
         b = b.reshape(outer, inner, 1, -1)
     blocks, steps = (n + 31) // 32, (k + 3) // 4
     portable = chosen is tier.Tier.PORTABLE
-    size = 8192 + blocks * (704 + 256 * steps) + 32 * (k + 192)
+    size = portable_layout(k, n)[-1] if portable else 8192 + blocks * (704 + 128 * steps) + 32 * (k + 192)
     signs = SIGNED[a.dtype] + 2 * SIGNED[b.dtype]
     compiled = _portable() if portable else _vnni()
     arrays = (a.view(np.uint8), b.view(np.uint8), dst.view(np.uint8), _NO_PARTIAL if partial is None else partial)

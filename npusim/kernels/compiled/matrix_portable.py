@@ -1,7 +1,7 @@
 """Matmul and convolution by pairs of 16-bit products, as any CPU can multiply and add them.
 
-Called by ``npusim.kernels.matmul`` and ``.conv`` on the portable tier, operands checked. Both operands are widened to
-i16 less their zero points while they are packed, so that no correction terms remain.
+Called by ``npusim.kernels.matmul`` and ``.conv`` on the portable tier, operands checked. Rows are widened to i16 less
+their zero point while they are packed; columns stay s8, and the zero points of weights are subtracted from the sums.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from . import workspace as room
 from .build import kernel
-from .convert import element, widen
+from .convert import element
 from .deliver import deliver
 from .geometry import tap_column, tap_row
-from .memory import bytes_at, floats_at, longs_at, shorts_at, signed_bytes_at, words_at
+from .memory import bytes_at, floats_at, get_i32, longs_at, put_i32, put_i64, shorts_at, words_at
+from .pairs import COLUMNS, MAX_ROWS, multiply, requantize_rows, row_total
 from .signatures import (
     BYTE_BATCH,
     BYTE_BATCH_OUT,
@@ -26,156 +28,156 @@ from .signatures import (
     WORDS,
     WORKSPACE,
 )  # fmt: skip
-from .tile import COLUMNS, MAX_ROWS, multiply_pairs, tile_height
-from .workspace import COLUMN, COLUMN_BYTES, DST, PARTIAL, SCRATCH
+from .widen import interleave_four_rows, widen_run
+from .workspace import DST, PACKED_ROWS, PARTIAL, SCRATCH
 
 BYTES = 0
+"""Destination mode that needs no ``deliver``."""
+
+TRANSPOSED, BLOCKED = 1, 2
+"""Layouts of the second operand of a matmul, as the instruction numbers them; 0 is row-major."""
+
+_layout = njit(room.portable_layout)
 
 
 @njit
-def row_stride(k):
-    """Bytes from one packed row of i16 to the next."""
-    return (((2 * k + 63) // 64) | 1) * 64
+def _source_sign(signs, zero):
+    """Flip and shift that make source bytes ``(u ^ flip) - shift``, their values less the zero point."""
+    flip = 128 if signs & 1 else 0
+    return flip, zero + flip
 
 
 @njit
-def _prepare_columns(base, n, first, bias, multiplier):
-    """Start values and multipliers of ``n`` columns, the first being ``first`` of the parameter arrays."""
+def _weight_flip(signs):
+    """What makes weights s8: 0, or 128, which takes 128 from unsigned ones, and from their zero points with them."""
+    return 0 if signs & 2 else 128
+
+
+@njit
+def _prepare_columns(columns, n, first, flip, zeros, bias, multiplier):
+    """Start values, weight zeros and multipliers of ``n`` columns, the first being ``first`` of the parameter arrays.
+
+    Returns whether any zero point is not 0.
+    """
     padded = (n + COLUMNS - 1) // COLUMNS * COLUMNS
-    terms = words_at(base + COLUMN, padded)
-    scales = floats_at(base + COLUMN + 4 * padded, padded)
-    terms[:] = 0
+    starts, points = words_at(columns, padded), words_at(columns + 4 * padded, padded)
+    scales = floats_at(columns + 8 * padded, padded)
+    starts[:] = 0
+    points[:] = 0
     scales[:] = 0
+    has_zeros = False
     for j in range(n):
         if bias.size:
-            terms[j] = bias[first + j]
+            starts[j] = bias[first + j]
+        points[j] = (zeros[0] if zeros.size == 1 else zeros[first + j]) - flip
+        has_zeros |= points[j] != 0
         scales[j] = multiplier[0] if multiplier.size == 1 else multiplier[first + j]
+    return has_zeros
 
 
 @njit
-def _run_tile(base, rows, packed, stride, panel, k, n, mode, partial, low, high, zero):
-    """Multiply one packed tile with all column blocks and write its rows to the addresses in ``DST``."""
-    blocks = (n + COLUMNS - 1) // COLUMNS
-    steps = (k + 1) // 2
-    column = base + COLUMN
-    scales = column + 128 * blocks
+def _subtract_zeros(sums, totals, zeros, rows):
+    """Take row sum times weight zero point from int32[rows][32]."""
+    points, sums_of_rows = words_at(zeros, COLUMNS), words_at(totals, rows)
+    for r in range(rows):
+        line, total = words_at(sums + 4 * COLUMNS * r, COLUMNS), sums_of_rows[r]
+        for j in range(COLUMNS):
+            line[j] -= np.int32(total * points[j])
+
+
+@njit
+def _run_rows(base, rows, panel, k, n, has_zeros, mode, partial, low, high, zero):
+    """Multiply packed rows with all column blocks and write them where the addresses of the workspace say."""
+    stride, _, columns, targets, packed, _, _ = _layout(k, n)
+    blocks, steps = (n + COLUMNS - 1) // COLUMNS, (k + 3) // 4
+    starts, targets, packed, sums = base + columns, base + targets, base + packed, base + SCRATCH
+    partials, totals = targets + 8 * PACKED_ROWS, targets + 16 * PACKED_ROWS
+    zeros, scales = starts + 4 * COLUMNS * blocks, starts + 8 * COLUMNS * blocks
+    if has_zeros:
+        for r in range(rows):
+            put_i32(totals + 4 * r, row_total(packed + r * stride, steps))
     floor, ceiling = np.float32(low - zero), np.float32(high - zero)
-    if mode == BYTES and not partial:
-        targets = longs_at(base + DST, MAX_ROWS)
-        for r in range(rows, tile_height(rows)):
-            targets[r] = scales + 128 * blocks
-        work = (packed, stride, panel, steps, blocks, column, 0, 0, scales, base + DST, n, floor, ceiling, zero, 0)
-        multiply_pairs(rows, work)
-        return
     for block in range(blocks):
-        ahead = 128 * block
-        work = (packed, stride, panel + ahead * steps, steps, 1, column + ahead, 0, 0, scales + ahead, 0, 0,
-                floor, ceiling, zero, base + SCRATCH)  # fmt: skip
-        multiply_pairs(rows, work)
-        count = min(COLUMNS, n - COLUMNS * block)
-        deliver(base, rows, count, block * COLUMNS, scales + ahead, mode, partial, low, high, zero)
+        ahead, count = 4 * COLUMNS * block, min(COLUMNS, n - COLUMNS * block)
+        for first in range(0, rows, MAX_ROWS):
+            height = min(MAX_ROWS, rows - first)
+            work = packed + first * stride, stride, panel + ahead * steps, steps, count, starts + ahead, sums
+            multiply(height, work)
+            if has_zeros:
+                _subtract_zeros(sums, totals + 4 * first, zeros + ahead, height)
+            if mode == BYTES and not partial:
+                requantize_rows(height, sums, scales + ahead, targets + 8 * first, COLUMNS * block, count, floor,
+                                ceiling, zero)  # fmt: skip
+                continue
+            for r in range(height):
+                longs_at(base + DST, MAX_ROWS)[r] = longs_at(targets, rows)[first + r]
+                if partial:
+                    longs_at(base + PARTIAL, MAX_ROWS)[r] = longs_at(partials, rows)[first + r]
+            deliver(base, height, count, COLUMNS * block, scales + ahead, mode, partial, low, high, zero)
 
 
 @njit
-def _zero_point(zeros, index):
-    return zeros[0] if zeros.size == 1 else zeros[index]
+def _as_signed(target, source, count, flip):
+    octets, signed = bytes_at(source, count), bytes_at(target, count)
+    for i in range(count):
+        signed[i] = octets[i] ^ np.uint8(flip)
 
 
 @njit
-def _unblock_quad(source, even, odd, zeros):
-    """32 columns of four K to pairs: the first two K of each column to ``even``, the others to ``odd``."""
-    for j in range(COLUMNS):
-        zero = zeros[j]
-        even[2 * j] = np.int16(source[4 * j]) - zero
-        even[2 * j + 1] = np.int16(source[4 * j + 1]) - zero
-        odd[2 * j] = np.int16(source[4 * j + 2]) - zero
-        odd[2 * j + 1] = np.int16(source[4 * j + 3]) - zero
-
-
-@njit
-def _unblock(target, weights, k, n, kind, zeros, first):
-    """Blocks of bytes ``[k/4][32][4]`` to panels of pairs ``[k/2][32][2]`` of i16, less the zero points.
-
-    What lies behind the last K or column is not zero: rows are 0 there, and such columns are not stored.
-    """
-    quads, steps = (k + 3) // 4, (k + 1) // 2
-    column_zeros, spare = np.zeros(COLUMNS, np.int16), np.empty(2 * COLUMNS, np.int16)
-    for block in range((n + COLUMNS - 1) // COLUMNS):
-        for j in range(min(COLUMNS, n - COLUMNS * block)):
-            column_zeros[j] = _zero_point(zeros, first + block * COLUMNS + j)
-        for quad in range(quads):
-            source = weights + (block * quads + quad) * 128
-            place = target + (block * steps + 2 * quad) * 128
-            even = shorts_at(place, 2 * COLUMNS)
-            odd = shorts_at(place + 128, 2 * COLUMNS) if 2 * quad + 1 < steps else spare
-            if kind == 0:
-                _unblock_quad(bytes_at(source, 128), even, odd, column_zeros)
-            else:
-                _unblock_quad(signed_bytes_at(source, 128), even, odd, column_zeros)
-
-
-@njit
-def _pair_rows(pairs, even, odd, zeros, count, has_odd):
-    for j in range(count):
-        pairs[2 * j] = np.int16(even[j]) - zeros[j]
-        pairs[2 * j + 1] = np.int16(odd[j]) - zeros[j] if has_odd else np.int16(0)
-
-
-@njit
-def _pair_column(pairs, source, zero, k):
-    for i in range(k // 2):
-        pairs[64 * i] = np.int16(source[2 * i]) - zero
-        pairs[64 * i + 1] = np.int16(source[2 * i + 1]) - zero
-    if k % 2:
-        pairs[64 * (k // 2)] = np.int16(source[k - 1]) - zero
-
-
-@njit
-def _pack_columns(target, source, stride, k, n, kind, zeros, transposed):
-    """A row-major or transposed second operand to panels of pairs, less the zero points."""
-    steps = (k + 1) // 2
-    column_zeros = np.zeros(COLUMNS, np.int16)
+def _block_columns(target, source, stride, k, n, flip, transposed):
+    """A row-major or transposed second operand as blocks of s8. What lies behind the last K or column is not set."""
+    steps, flips = (k + 3) // 4, np.int32(-2139062144) if flip else np.int32(0)
     for block in range((n + COLUMNS - 1) // COLUMNS):
         count = min(COLUMNS, n - COLUMNS * block)
-        place = target + block * steps * 128
-        for j in range(count):
-            column_zeros[j] = _zero_point(zeros, block * COLUMNS + j)
-        if transposed:
-            for j in range(count):
-                pairs = shorts_at(place + 4 * j, steps * 64)
-                column = source + (block * COLUMNS + j) * stride
-                if kind == 0:
-                    _pair_column(pairs, bytes_at(column, k), column_zeros[j], k)
-                else:
-                    _pair_column(pairs, signed_bytes_at(column, k), column_zeros[j], k)
-        else:
-            for step in range(steps):
-                pairs = shorts_at(place + step * 128, 64)
-                even = source + 2 * step * stride + block * COLUMNS
-                has_odd = 2 * step + 1 < k
-                odd = even + stride if has_odd else even
-                if kind == 0:
-                    _pair_rows(pairs, bytes_at(even, count), bytes_at(odd, count), column_zeros, count, has_odd)
-                else:
-                    rows = signed_bytes_at(even, count), signed_bytes_at(odd, count)
-                    _pair_rows(pairs, rows[0], rows[1], column_zeros, count, has_odd)
+        panel = target + block * steps * 128
+        for j in range(count if transposed else 0):
+            column, place = source + (block * COLUMNS + j) * stride, panel + 4 * j
+            for step in range(k // 4):
+                put_i32(place + 128 * step, get_i32(column + 4 * step) ^ flips)
+            _as_signed(place + 128 * (k // 4), column + k // 4 * 4, k % 4, flip)
+        for step in range(0 if transposed else steps):
+            rows, place = source + 4 * step * stride + block * COLUMNS, panel + 128 * step
+            if count == COLUMNS and 4 * step + 4 <= k:
+                interleave_four_rows(place, rows, stride, flip)
+                continue
+            octets = bytes_at(place, 128)
+            for r in range(min(4, k - 4 * step)):
+                row = bytes_at(rows + r * stride, count)
+                for j in range(count):
+                    octets[4 * j + r] = row[j] ^ np.uint8(flip)
 
 
 @njit
-def _pack_pixel(target, source, row_pitch, pixel_pitch, height, width, channels, y, x, geometry, kind, zero):
+def _clear(target, count):
+    shorts_at(target, count)[:] = 0
+
+
+@njit
+def _pack_pixel(target, source, row_pitch, pixel_pitch, height, width, channels, y, x, geometry, flip, shift):
     """The taps of output pixel (y, x), one behind the other, less the zero point; 0 outside the image."""
     kernel_h, kernel_w = geometry[0], geometry[1]
+    left = tap_column(geometry, x, 0)
+    joined = not geometry[9] and (kernel_w == 1 or (geometry[5] == 1 and pixel_pitch == channels))
+    first, last = max(0, -left), min(kernel_w, width - left)
     for i in range(kernel_h):
         row = tap_row(geometry, y, i)
-        for j in range(kernel_w):
-            column = tap_column(geometry, x, j)
-            run = shorts_at(target, channels)
-            if row < 0 or row >= height or column < 0 or column >= width:
-                run[:] = 0
-            else:
-                widen(run, source + row * row_pitch + column * pixel_pitch, channels, kind, zero)
-            target += 2 * channels
-    shorts_at(target, 1)[0] = 0
+        here = source + row * row_pitch
+        if row < 0 or row >= height or (joined and first >= last):
+            _clear(target, kernel_w * channels)
+        elif joined:
+            _clear(target, first * channels)
+            widen_run(target + 2 * first * channels, here + (left + first) * pixel_pitch, (last - first) * channels,
+                      flip, shift)  # fmt: skip
+            _clear(target + 2 * last * channels, (kernel_w - last) * channels)
+        else:
+            for j in range(kernel_w):
+                column = tap_column(geometry, x, j)
+                if column < 0 or column >= width:
+                    _clear(target + 2 * j * channels, channels)
+                else:
+                    widen_run(target + 2 * j * channels, here + column * pixel_pitch, channels, flip, shift)
+        target += 2 * kernel_w * channels
+    put_i64(target, 0)
 
 
 @kernel(types.void(
@@ -187,46 +189,48 @@ def conv(src, weights, dst, partial, geometry, signs, src_zero, weight_zero, bia
     """As ``matrix_vnni.conv``."""
     kernel_h, kernel_w, groups = geometry[0], geometry[1], geometry[8]
     height, width, channels = src.shape
-    out_h, out_w = dst.shape[0], dst.shape[1]
+    out_w, pixels = dst.shape[1], dst.shape[0] * dst.shape[1]
     item = 1 if mode == BYTES else (2 if mode == 1 else 4)
     n = dst.shape[2] // item // groups
     in_group = channels // groups
     k = kernel_h * kernel_w * in_group
     base = workspace.ctypes.data
-    blocks = (n + COLUMNS - 1) // COLUMNS
-    group_bytes = blocks * ((k + 3) // 4) * 128
-    stride = row_stride(k)
-    packed = base + COLUMN + COLUMN_BYTES * COLUMNS * blocks
-    panel = packed + MAX_ROWS * stride + 64
+    stride, at_once, columns, targets, packed, panel, _ = _layout(k, n)
+    group_bytes = (n + COLUMNS - 1) // COLUMNS * ((k + 3) // 4) * 128
+    (flip, shift), weight_flip = _source_sign(signs, src_zero), _weight_flip(signs)
     has_partial = partial.size > 0
-    targets, partials = longs_at(base + DST, MAX_ROWS), longs_at(base + PARTIAL, MAX_ROWS)
+    rows_at = longs_at(base + targets, at_once)
+    partials_at = longs_at(base + targets + 8 * PACKED_ROWS, at_once)
     for group in range(groups):
-        _prepare_columns(base, n, group * n, bias, multiplier)
-        _unblock(panel, weights.ctypes.data + group * group_bytes, k, n, (signs >> 1) & 1, weight_zero, group * n)
+        has_zeros = _prepare_columns(base + columns, n, group * n, weight_flip, weight_zero, bias, multiplier)
+        blocks = weights.ctypes.data + group * group_bytes
+        if weight_flip:
+            _as_signed(base + panel, blocks, group_bytes, weight_flip)
+            blocks = base + panel
         source = src.ctypes.data + group * in_group
-        for tile in range(begin, end):
-            rows = min(MAX_ROWS, out_h * out_w - tile * MAX_ROWS)
+        for first in range(begin * MAX_ROWS, min(end * MAX_ROWS, pixels), at_once):
+            rows = min(at_once, min(end * MAX_ROWS, pixels) - first)
             for r in range(rows):
-                y, x = divmod(tile * MAX_ROWS + r, out_w)
-                _pack_pixel(packed + r * stride, source, src.strides[0], src.strides[1], height, width, in_group, y, x,
-                            geometry, signs & 1, src_zero)  # fmt: skip
-                targets[r] = dst.ctypes.data + y * dst.strides[0] + x * dst.strides[1] + group * n * item
+                y, x = divmod(first + r, out_w)
+                _pack_pixel(base + packed + r * stride, source, src.strides[0], src.strides[1], height, width, in_group,
+                            y, x, geometry, flip, shift)  # fmt: skip
+                rows_at[r] = dst.ctypes.data + y * dst.strides[0] + x * dst.strides[1] + group * n * item
                 if has_partial:
-                    partials[r] = partial.ctypes.data + y * partial.strides[0] + x * partial.strides[1] + group * n * 4
-            _run_tile(base, rows, packed, stride, panel, k, n, mode, has_partial, low, high, zero)
+                    place = y * partial.strides[0] + x * partial.strides[1] + group * n * 4
+                    partials_at[r] = partial.ctypes.data + place
+            _run_rows(base, rows, blocks, k, n, has_zeros, mode, has_partial, low, high, zero)
 
 
 @njit
-def _pack_rows(packed, stride, source, row_pitch, k, rows, kind, zero, transposed):
-    """Rows of the first operand, less the zero point."""
-    for r in range(rows):
-        line = shorts_at(packed + r * stride, k + 1)
-        if transposed:
-            for i in range(k):
-                line[i] = element(source + i * row_pitch + r, kind) - zero
-        else:
-            widen(line, source + r * row_pitch, k, kind, zero)
-        line[k] = 0
+def _pack_row(target, source, pitch, k, kind, flip, shift, transposed):
+    """A row of the first operand, less the zero point."""
+    if transposed:
+        line = shorts_at(target, k)
+        for i in range(k):
+            line[i] = element(source + i * pitch, kind) - (shift - flip)
+    else:
+        widen_run(target, source, k, flip, shift)
+    put_i64(target + 2 * k, 0)
 
 
 @kernel(types.void(
@@ -240,35 +244,39 @@ def matmul(a, b, dst, partial, a_transposed, b_layout, signs, a_zero, b_zero, bi
     m, n = dst.shape[2], dst.shape[3] // item
     k = a.shape[2] if a_transposed else a.shape[3]
     base = workspace.ctypes.data
-    blocks = (n + COLUMNS - 1) // COLUMNS
-    stride = row_stride(k)
-    packed = base + COLUMN + COLUMN_BYTES * COLUMNS * blocks
-    panel = packed + MAX_ROWS * stride + 64
+    stride, at_once, columns, targets, packed, panel, _ = _layout(k, n)
+    (flip, shift), weight_flip = _source_sign(signs, a_zero), _weight_flip(signs)
     has_partial = partial.size > 0
-    targets, partials = longs_at(base + DST, MAX_ROWS), longs_at(base + PARTIAL, MAX_ROWS)
-    tiles = (m + MAX_ROWS - 1) // MAX_ROWS
-    _prepare_columns(base, n, 0, bias, multiplier)
-    current = 0
-    for index in range(begin, end):
-        batch, tile = divmod(index, tiles)
+    rows_at = longs_at(base + targets, at_once)
+    partials_at = longs_at(base + targets + 8 * PACKED_ROWS, at_once)
+    tiles, matrix_bytes = (m + MAX_ROWS - 1) // MAX_ROWS, (n + COLUMNS - 1) // COLUMNS * ((k + 3) // 4) * 128
+    row_step, k_step = (1, a.strides[2]) if a_transposed else (a.strides[2], 1)
+    has_zeros = _prepare_columns(base + columns, n, 0, weight_flip, b_zero, bias, multiplier)
+    current, blocks, tile = 0, 0, begin
+    while tile < end:
+        batch, place = divmod(tile, tiles)
         outer, inner = divmod(batch, dst.shape[1])
         matrix = b.ctypes.data + outer * b.strides[0] + inner * b.strides[1]
         if matrix != current:
-            current = matrix
-            if b_layout == 2:
-                _unblock(panel, matrix, k, n, (signs >> 1) & 1, b_zero, 0)
+            current, blocks = matrix, base + panel
+            if b_layout != BLOCKED:
+                _block_columns(blocks, matrix, b.strides[2], k, n, weight_flip, b_layout == TRANSPOSED)
+            elif weight_flip:
+                _as_signed(blocks, matrix, matrix_bytes, weight_flip)
             else:
-                _pack_columns(panel, matrix, b.strides[2], k, n, (signs >> 1) & 1, b_zero, b_layout == 1)
-        first = tile * MAX_ROWS
-        rows = min(MAX_ROWS, m - first)
-        source = a.ctypes.data + outer * a.strides[0] + inner * a.strides[1]
-        _pack_rows(packed, stride, source + (first if a_transposed else first * a.strides[2]), a.strides[2], k, rows,
-                   signs & 1, a_zero, a_transposed)  # fmt: skip
+                blocks = matrix
+        first = place * MAX_ROWS
+        rows = min(at_once, m - first, (end - tile) * MAX_ROWS)
+        source = a.ctypes.data + outer * a.strides[0] + inner * a.strides[1] + first * row_step
         target = dst.ctypes.data + outer * dst.strides[0] + inner * dst.strides[1] + first * dst.strides[2]
-        for r in range(rows):
-            targets[r] = target + r * dst.strides[2]
+        addend = 0
         if has_partial:
             addend = partial.ctypes.data + outer * partial.strides[0] + inner * partial.strides[1]
-            for r in range(rows):
-                partials[r] = addend + (first + r) * partial.strides[2]
-        _run_tile(base, rows, packed, stride, panel, k, n, mode, has_partial, low, high, zero)
+            addend += first * partial.strides[2]
+        for r in range(rows):
+            _pack_row(base + packed + r * stride, source + r * row_step, k_step, k, signs & 1, flip, shift,
+                      a_transposed)  # fmt: skip
+            rows_at[r] = target + r * dst.strides[2]
+            partials_at[r] = addend + r * partial.strides[2]
+        _run_rows(base, rows, blocks, k, n, has_zeros, mode, has_partial, low, high, zero)
+        tile += (rows + MAX_ROWS - 1) // MAX_ROWS

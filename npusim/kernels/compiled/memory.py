@@ -129,14 +129,14 @@ def interleave_rows(typingctx, dst, src, stride, rows, columns):
             present = builder.icmp_signed(">", rows, _const(r))
             mask = emit.low_mask(builder, builder.select(present, columns, zero), 32)
             line.append(emit.masked_load(builder, builder.add(src, builder.mul(stride, _const(r))), mask, V32))
-        for i, packed in enumerate(_interleave_four(builder, line)):
+        for i, packed in enumerate(interleave_four(builder, line)):
             emit.store(builder, packed, builder.add(dst, _const(32 * i)))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 5), codegen
 
 
-def _interleave_four(builder: Any, line: list[Any]) -> list[Any]:
+def interleave_four(builder: Any, line: list[Any]) -> list[Any]:
     """Bytes of four vectors of 32 as ``[32][4]``, in four pieces."""
     pieces = []
     for half in (0, 16):

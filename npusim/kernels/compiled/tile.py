@@ -1,4 +1,4 @@
-"""The matrix micro-kernel: a register tile of up to fourteen rows by thirty-two columns, requantize included.
+"""The VNNI micro-kernel: a register tile of up to fourteen rows by thirty-two columns, requantize included.
 
 Called by the matmul and convolution drivers. Packing and loops over tiles live there.
 """
@@ -12,22 +12,16 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..tier import compiled_features
 from . import emit
 from .emit import I32, I64, V16F32, V16I32
 
-UNSIGNED_SIGNED, SIGNED_UNSIGNED, PAIRS = 0, 1, 2
-"""What a step multiplies: u8 rows by s8 columns, s8 by u8 (four K each), or i16 by i16 (two K)."""
+UNSIGNED_SIGNED, SIGNED_UNSIGNED = 0, 1
+"""What a step multiplies: u8 rows by s8 columns, or s8 by u8, four K each."""
 
 COLUMNS = 32
 UNROLL = 4
 
-if "avx512f" in compiled_features():
-    MAX_ROWS = 14
-elif "avx2" in compiled_features():
-    MAX_ROWS = 3
-else:
-    MAX_ROWS = 1
+MAX_ROWS = 14
 """Rows of the tallest tile: with two vectors of columns it fills the register file."""
 
 
@@ -139,9 +133,7 @@ def _accumulate(builder: Any, copies: list[list[Any]], tall: int, kind: int, a: 
 def _dot(builder: Any, kind: int, acc: Any, row: Any, column: Any) -> Any:
     if kind == UNSIGNED_SIGNED:
         return emit.dot_bytes(builder, acc, row, column)
-    if kind == SIGNED_UNSIGNED:
-        return emit.dot_bytes(builder, acc, column, row)
-    return emit.dot_pairs(builder, acc, row, column)
+    return emit.dot_bytes(builder, acc, column, row)
 
 
 def _finish(builder: Any, accs: list[Any], tall: int, scale: Any, rounding: Any, dst: Any, offset: Any,
@@ -190,85 +182,40 @@ def _store_rows(builder: Any, accs: list[Any], tall: int, scales: list[Any], rou
 @njit
 def tile_height(rows):
     """Rows that are computed for ``rows``: those beyond must have addresses that may be read and written."""
-    if MAX_ROWS == 14:
-        if rows > 4:
-            return 7 if rows <= 7 else (10 if rows <= 10 else 14)
-        return 4 if rows > 2 else rows
-    if MAX_ROWS == 3:
-        return 1 if rows == 1 else 3
-    return 1
+    if rows > 4:
+        return 7 if rows <= 7 else (10 if rows <= 10 else 14)
+    return 4 if rows > 2 else rows
 
 
 @njit
 def multiply_us(rows, work):
     """u8 rows by s8 columns."""
-    if MAX_ROWS == 14:
-        if rows <= 1:
-            _tile(1, 0, work)
-        elif rows <= 2:
-            _tile(2, 0, work)
-        elif rows <= 4:
-            _tile(4, 0, work)
-        elif rows <= 7:
-            _tile(7, 0, work)
-        elif rows <= 10:
-            _tile(10, 0, work)
-        else:
-            _tile(14, 0, work)
-    elif MAX_ROWS == 3:
-        if rows <= 1:
-            _tile(1, 0, work)
-        else:
-            _tile(3, 0, work)
-    else:
+    if rows <= 1:
         _tile(1, 0, work)
+    elif rows <= 2:
+        _tile(2, 0, work)
+    elif rows <= 4:
+        _tile(4, 0, work)
+    elif rows <= 7:
+        _tile(7, 0, work)
+    elif rows <= 10:
+        _tile(10, 0, work)
+    else:
+        _tile(14, 0, work)
 
 
 @njit
 def multiply_su(rows, work):
     """s8 rows by u8 columns."""
-    if MAX_ROWS == 14:
-        if rows <= 1:
-            _tile(1, 1, work)
-        elif rows <= 2:
-            _tile(2, 1, work)
-        elif rows <= 4:
-            _tile(4, 1, work)
-        elif rows <= 7:
-            _tile(7, 1, work)
-        elif rows <= 10:
-            _tile(10, 1, work)
-        else:
-            _tile(14, 1, work)
-    elif MAX_ROWS == 3:
-        if rows <= 1:
-            _tile(1, 1, work)
-        else:
-            _tile(3, 1, work)
-    else:
+    if rows <= 1:
         _tile(1, 1, work)
-
-
-@njit
-def multiply_pairs(rows, work):
-    """i16 rows by i16 columns."""
-    if MAX_ROWS == 14:
-        if rows <= 1:
-            _tile(1, 2, work)
-        elif rows <= 2:
-            _tile(2, 2, work)
-        elif rows <= 4:
-            _tile(4, 2, work)
-        elif rows <= 7:
-            _tile(7, 2, work)
-        elif rows <= 10:
-            _tile(10, 2, work)
-        else:
-            _tile(14, 2, work)
-    elif MAX_ROWS == 3:
-        if rows <= 1:
-            _tile(1, 2, work)
-        else:
-            _tile(3, 2, work)
+    elif rows <= 2:
+        _tile(2, 1, work)
+    elif rows <= 4:
+        _tile(4, 1, work)
+    elif rows <= 7:
+        _tile(7, 1, work)
+    elif rows <= 10:
+        _tile(10, 1, work)
     else:
-        _tile(1, 2, work)
+        _tile(14, 1, work)

@@ -17,3 +17,29 @@ multipliers, int32[n] column sums (later where rows beyond the last are stored),
 behind them a row of ones, packed rows, packed columns."""
 COLUMN_BYTES = 20
 """Of these, for each column."""
+
+
+PACKED_BYTES = 160 << 10
+"""Room for packed rows of the portable tier: a good part of a level-2 cache, so that a block of columns, which lies in
+the level-1 cache meanwhile, is fetched once for many rows."""
+PACKED_ROWS = 96
+"""Rows packed at a time at most, a multiple of the tile's height."""
+TILE_ROWS = 6
+"""Rows of the portable tier's tile."""
+
+
+def portable_layout(k, n):
+    """Where the portable drivers keep what they pack, for ``k`` products and ``n`` columns.
+
+    Returns:
+        Bytes from a packed row to the next, rows packed at a time, and the offsets of: start values, weight zeros and
+        multipliers, each of 4 bytes for n rounded up to 32; int64[PACKED_ROWS] addresses of destination rows and of
+        rows of partial accumulators, int32[PACKED_ROWS] row sums; packed rows; packed columns; the end.
+    """
+    stride = (((2 * k + 8 + 63) // 64) | 1) * 64  # whole cache lines, an odd number: rows spread over cache sets
+    rows = min(max(PACKED_BYTES // stride // TILE_ROWS, 1) * TILE_ROWS, PACKED_ROWS)
+    columns = COLUMN
+    targets = columns + 12 * 32 * ((n + 31) // 32)
+    packed = targets + 20 * PACKED_ROWS
+    panel = packed + rows * stride + 64
+    return stride, rows, columns, targets, packed, panel, panel + (n + 31) // 32 * ((k + 3) // 4) * 128
