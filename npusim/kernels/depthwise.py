@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import tier
+from .compiled.workspace import depthwise_layout
 from .conv import Pair, check, taps
 from .operands import KINDS, Array, finish, fits, workspace
 from .threads import split
@@ -83,12 +84,18 @@ def depthwise(
         # A step multiplies a quarter as fast as in a matrix product.
         split(run, out_h, 8 * dst.size * kernel[0] * kernel[1])
         return
-    room = workspace(12 * channels + 4 * channels * kernel[0] * kernel[1] + 64)
-    _portable().depthwise(
-        src.view(np.uint8), weights.reshape(-1).view(np.uint8), dst.view(np.uint8),
-        _NO_PARTIAL if partial is None else partial.view(np.uint8), geometry, KINDS[src.dtype], KINDS[weights.dtype],
-        src_zero, zeros, bias_, multipliers, mode, dst_zero, low, high, room, 0, out_h,
-    )  # fmt: skip
+    taps_count = kernel[0] * kernel[1]
+    compiled = _portable()
+    run_rows = compiled.depthwise_wide if wide else compiled.depthwise
+    size = channels * (8 + 4 * taps_count) if wide else depthwise_layout(channels, taps_count)[-1]
+    arrays = (src.view(np.uint8), weights.reshape(-1).view(np.uint8), dst.view(np.uint8),
+              _NO_PARTIAL if partial is None else partial.view(np.uint8))  # fmt: skip
+
+    def run_portable(begin: int, end: int) -> None:
+        run_rows(*arrays, geometry, KINDS[src.dtype], KINDS[weights.dtype], src_zero, zeros, bias_, multipliers, mode,
+                 dst_zero, low, high, workspace(size), begin, end)  # fmt: skip
+
+    split(run_portable, out_h, 8 * dst.size * taps_count)
 
 
 @cache

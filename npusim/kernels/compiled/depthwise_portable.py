@@ -1,89 +1,134 @@
-"""Depthwise convolution of any element types as plain loops over channels.
+"""Depthwise convolution of any element types: bytes by pairs of kernel positions, everything else in plain loops.
 
 Called by ``npusim.kernels.depthwise`` on the portable tier, and on the VNNI tier for what its kernel leaves out.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
+from . import emit
 from .build import kernel
-from .convert import item_bytes, put, widen
+from .convert import element, item_bytes, put
+from .emit import I8, I16, I64, V16I32
 from .geometry import tap_column, tap_row
-from .laws import narrow_requantize, requantize
+from .laws import requantize
 from .memory import bytes_at, longs_at, shorts_at, signed_bytes_at, unsigned_shorts_at, words_at
+from .rows import requantize_row, take
 from .signatures import BYTE_IMAGE, BYTE_IMAGE_OUT, BYTE_RUN, FLOATS, WORDS, WORKSPACE
+from .workspace import depthwise_layout
 
-BYTES, RAW, RAW_WIDE = 0, 2, 3
+BYTES, RAW = 0, 2
+
+_layout = njit(depthwise_layout)
+
+
+@intrinsic
+def _add_pairs(typingctx, sums, starts, places, weights, pitch, pairs, channels, flip):
+    """``sums = starts + `` the products of bytes ``u ^ flip`` at two addresses of ``places`` for each of the pairs.
+
+    ``sums`` and ``starts`` are int32 and have room for whole vectors of sixteen channels; ``weights`` holds two i16 for
+    each channel, pairs ``pitch`` bytes apart.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        sums, starts, places, weights, pitch, pairs, channels, flip = args
+        octets, shorts = emit.vector(I8, 16), emit.vector(I16, 32)
+        flips = emit.splat(builder, builder.trunc(flip, I8), 32)
+        acc = cgutils.alloca_once(builder, V16I32)
+
+        def body(here: Any, mask: Any) -> None:
+            ahead = builder.mul(here, ir.Constant(I64, 4))
+            builder.store(emit.load(builder, builder.add(starts, ahead), V16I32), acc)
+            with cgutils.for_range(builder, pairs) as pair:
+                place = builder.add(places, builder.mul(pair.index, ir.Constant(I64, 16)))
+                pixels = [
+                    take(builder, builder.add(emit.load(builder, where, I64), here), octets, mask)
+                    for where in (place, builder.add(place, ir.Constant(I64, 8)))
+                ]
+                mixed = emit.shuffle(builder, *pixels, [x for i in range(16) for x in (i, i + 16)])
+                line = builder.add(weights, builder.add(builder.mul(pair.index, pitch), ahead))
+                values = builder.zext(builder.xor(mixed, flips), shorts)
+                total = emit.dot_pairs(builder, builder.load(acc), values, emit.load(builder, line, shorts))
+                builder.store(total, acc)
+            emit.store(builder, builder.load(acc), builder.add(sums, ahead))
+
+        lanes = ir.Constant(I64, 16)
+        whole = builder.and_(channels, ir.Constant(I64, -16))
+        with cgutils.for_range_slice(builder, ir.Constant(I64, 0), whole, lanes) as (here, _):
+            body(here, None)
+        some = builder.icmp_signed("!=", whole, channels)
+        with builder.if_then(some), builder.if_else(builder.icmp_signed(">", channels, lanes)) as (then, otherwise):
+            with then:  # sums are not read: the last vector may overlap the one before
+                body(builder.sub(channels, lanes), None)
+            with otherwise:
+                body(ir.Constant(I64, 0), emit.low_mask(builder, channels, 16))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 8), codegen
 
 
 @njit
-def _gather_kernels(target, weights, channels, taps, kind, zeros):
-    """Weights less their zero points as int32[taps][channels]."""
-    for tap in range(taps):
-        line = words_at(target + 4 * tap * channels, channels)
-        widen(line, weights + tap * channels * item_bytes(kind), channels, kind, 0)
-        for c in range(channels):
-            line[c] -= zeros[0] if zeros.size == 1 else zeros[c]
+def _pair_kernels(starts, pairs, pitch, padding, weights, channels, taps, kind, zeros, bias, flip, shift):
+    """Weights less their zero points as int16[pairs][channels][2], and what each sum starts with.
 
-
-@njit
-def _add_products(acc, pixel, line, zero):
-    for c in range(acc.size):
-        acc[c] += np.int32((np.int32(pixel[c]) - zero) * line[c])
-
-
-@njit
-def _add_wide_products(acc, pixel, line, zero):
-    for c in range(acc.size):
-        acc[c] += (np.int64(pixel[c]) - np.int64(zero)) * np.int64(line[c])
-
-
-@njit
-def _tap(narrow, acc, source, channels, kind, wide, line, zero):
-    """Add one kernel position to the 32-bit or 64-bit accumulators."""
-    if not wide:
-        if kind == 0:
-            _add_products(narrow, bytes_at(source, channels), line, zero)
-        else:
-            _add_products(narrow, signed_bytes_at(source, channels), line, zero)
-    elif kind == 0:
-        _add_wide_products(acc, bytes_at(source, channels), line, zero)
-    elif kind == 1:
-        _add_wide_products(acc, signed_bytes_at(source, channels), line, zero)
-    elif kind == 2:
-        _add_wide_products(acc, unsigned_shorts_at(source, channels), line, zero)
-    else:
-        _add_wide_products(acc, shorts_at(source, channels), line, zero)
-
-
-@njit
-def _finish(target, narrow, acc, addend, multiplier, mode, wide, zero, low, high):
-    """Add the partial accumulators at ``addend``, if not 0, and store a pixel."""
-    channels = acc.size
-    if addend and wide:
-        partial = longs_at(addend, channels)
-        for c in range(channels):
-            acc[c] += partial[c]
-    elif addend:
-        words = words_at(addend, channels)
-        for c in range(channels):
-            narrow[c] += words[c]
-    if mode == BYTES and not wide:
-        octets = bytes_at(target, channels)
-        floor, ceiling, point = np.float32(low - zero), np.float32(high - zero), np.int32(zero)
-        for c in range(channels):
-            factor = multiplier[0] if multiplier.size == 1 else multiplier[c]
-            octets[c] = narrow_requantize(narrow[c], factor, point, floor, ceiling)
-        return
-    item = 8 if mode == RAW_WIDE else (4 if mode == RAW else mode + 1)
+    That is the bias less ``shift`` times the sum of the weights: pixels are read as ``u ^ flip``, which is ``shift``
+    too large. ``padding`` is filled with the byte that stands for 0.
+    """
+    bytes_at(padding, channels)[:] = np.uint8((shift ^ flip) & 255)
+    terms = words_at(starts, channels)
     for c in range(channels):
-        value = acc[c] if wide else np.int64(narrow[c])
+        terms[c] = bias[c] if bias.size else np.int32(0)
+    shorts_at(pairs, (taps + 1) // 2 * pitch // 2)[:] = 0
+    for tap in range(taps):
+        line = shorts_at(pairs + tap // 2 * pitch + tap % 2 * 2, 2 * channels)
+        for c in range(channels):
+            weight = element(weights + tap * channels + c, kind) - (zeros[0] if zeros.size == 1 else zeros[c])
+            line[2 * c] = weight
+            terms[c] -= np.int32(weight * shift)
+
+
+@njit
+def _locate_taps(places, padding, source, row_pitch, pixel_pitch, height, width, y, x, geometry):
+    """The address of the pixel under each kernel position of output pixel (y, x), ``padding`` for none.
+
+    Returns whether all of them lie in the image.
+    """
+    found, whole, tap = longs_at(places, geometry[0] * geometry[1]), True, 0
+    for i in range(geometry[0]):
+        row = tap_row(geometry, y, i)
+        for j in range(geometry[1]):
+            column = tap_column(geometry, x, j)
+            inside = 0 <= row < height and 0 <= column < width
+            found[tap] = source + row * row_pitch + column * pixel_pitch if inside else padding
+            whole &= inside
+            tap += 1
+    return whole
+
+
+@njit
+def _store(target, sums, addends, multiplier, mode, item, zero, low, high):
+    """Add the partial accumulators, if any, and store a pixel; any sums, any destination."""
+    for c in range(sums.size):
+        if addends.size:
+            sums[c] += addends[c]
+        value = np.int64(sums[c])
         if mode < RAW:
             factor = multiplier[0] if multiplier.size == 1 else multiplier[c]
             value = requantize(value, factor, zero, low, high)
         put(target + c * item, value, item)
+
+
+@njit
+def _place(array, y, x):
+    """The address of a pixel."""
+    return array.ctypes.data + y * array.strides[0] + x * array.strides[1]
 
 
 @kernel(types.void(
@@ -93,7 +138,7 @@ def _finish(target, narrow, acc, addend, multiplier, mode, wide, zero, low, high
 ))  # fmt: skip
 def depthwise(src, weights, dst, partial, geometry, src_kind, weight_kind, src_zero, weight_zero, bias, multiplier,
               mode, zero, low, high, workspace, begin, end):  # fmt: skip
-    """Convolve output rows ``begin`` to ``end``.
+    """Convolve output rows ``begin`` to ``end`` of bytes.
 
     Args:
         src: byte view [h, w, c * item bytes].
@@ -103,34 +148,87 @@ def depthwise(src, weights, dst, partial, geometry, src_kind, weight_kind, src_z
         src_kind: see ``convert``.
         mode: see ``deliver``; 3 is raw s64.
     """
-    kernel_h, kernel_w = geometry[0], geometry[1]
+    height, width, channels = src.shape
+    taps = geometry[0] * geometry[1]
+    flip = 128 if src_kind == 1 else 0
+    base = workspace.ctypes.data
+    pitch, starts, sums, places, padding, pairs, _ = _layout(channels, taps)
+    starts, sums, places, padding, pairs = base + starts, base + sums, base + places, base + padding, base + pairs
+    _pair_kernels(starts, pairs, pitch, padding, weights.ctypes.data, channels, taps, weight_kind, weight_zero, bias,
+                  flip, src_zero + flip)  # fmt: skip
+    found = longs_at(places, taps + 1)
+    found[taps] = padding
+    step = 0 if multiplier.size == 1 else 4
+    floor, ceiling = np.float32(low - zero), np.float32(high - zero)
+    for y in range(begin, end):
+        whole, last = False, width - 1 - (geometry[1] - 1) * geometry[5] + geometry[7]
+        for x in range(dst.shape[1]):
+            if whole and x * geometry[3] <= last:  # as the pixel before, a little further on
+                for tap in range(taps):
+                    found[tap] += geometry[3] * src.strides[1]
+            else:
+                whole = _locate_taps(places, padding, src.ctypes.data, src.strides[0], src.strides[1], height, width, y,
+                                     x, geometry)  # fmt: skip
+            _add_pairs(sums, starts, places, pairs, pitch, (taps + 1) // 2, channels, flip)
+            if mode == BYTES and not partial.size:
+                requantize_row(_place(dst, y, x), sums, channels, multiplier.ctypes.data, step, floor, ceiling, zero)
+            else:
+                addends = words_at(_place(partial, y, x), channels if partial.size else 0)
+                _store(_place(dst, y, x), words_at(sums, channels), addends, multiplier, mode,
+                       mode + 1 if mode < RAW else 4, zero, low, high)  # fmt: skip
+
+
+@njit
+def _widen_kernels(target, weights, count, channels, kind, zeros):
+    """Weights less their zero points, as int32."""
+    line, item = words_at(target, count), item_bytes(kind)
+    for i in range(count):
+        line[i] = element(weights + i * item, kind) - (zeros[0] if zeros.size == 1 else zeros[i % channels])
+
+
+@njit
+def _add_products(sums, pixel, line, zero):
+    for c in range(sums.size):
+        sums[c] += (np.int64(pixel[c]) - zero) * np.int64(line[c])
+
+
+@njit
+def _add_tap(sums, source, kind, line, zero):
+    """Add the products of one kernel position."""
+    if kind == 0:
+        _add_products(sums, bytes_at(source, sums.size), line, zero)
+    elif kind == 1:
+        _add_products(sums, signed_bytes_at(source, sums.size), line, zero)
+    elif kind == 2:
+        _add_products(sums, unsigned_shorts_at(source, sums.size), line, zero)
+    else:
+        _add_products(sums, shorts_at(source, sums.size), line, zero)
+
+
+@kernel(types.void(
+    BYTE_IMAGE, BYTE_RUN, BYTE_IMAGE_OUT, BYTE_IMAGE, types.UniTuple(types.int64, 10), types.int64, types.int64,
+    types.int64, WORDS, WORDS, FLOATS, types.int64, types.int64, types.int64, types.int64, WORKSPACE, types.int64,
+    types.int64,
+))  # fmt: skip
+def depthwise_wide(src, weights, dst, partial, geometry, src_kind, weight_kind, src_zero, weight_zero, bias, multiplier,
+                   mode, zero, low, high, workspace, begin, end):  # fmt: skip
+    """As ``depthwise`` where an operand has 16 bits; sums have 64."""
     height, width = src.shape[0], src.shape[1]
-    item = item_bytes(src_kind)
-    channels = src.shape[2] // item
-    wide = src_kind >= 2 or weight_kind >= 2
-    acc = longs_at(workspace.ctypes.data, channels)
-    narrow = words_at(workspace.ctypes.data + 8 * channels, channels)
-    kernels = workspace.ctypes.data + 12 * channels
-    _gather_kernels(kernels, weights.ctypes.data, channels, kernel_h * kernel_w, weight_kind, weight_zero)
+    channels = src.shape[2] // item_bytes(src_kind)
+    sums = longs_at(workspace.ctypes.data, channels)
+    kernels = workspace.ctypes.data + 8 * channels
+    _widen_kernels(kernels, weights.ctypes.data, channels * geometry[0] * geometry[1], channels, weight_kind,
+                   weight_zero)  # fmt: skip
     for y in range(begin, end):
         for x in range(dst.shape[1]):
             for c in range(channels):
-                start = np.int32(0) if bias.size == 0 else bias[c]
-                acc[c] = start
-                narrow[c] = start
-            for i in range(kernel_h):
+                sums[c] = bias[c] if bias.size else np.int32(0)
+            for i in range(geometry[0]):
                 row = tap_row(geometry, y, i)
-                if row < 0 or row >= height:
-                    continue
-                for j in range(kernel_w):
+                for j in range(geometry[1]):
                     column = tap_column(geometry, x, j)
-                    if column < 0 or column >= width:
-                        continue
-                    source = src.ctypes.data + row * src.strides[0] + column * src.strides[1]
-                    line = words_at(kernels + 4 * (i * kernel_w + j) * channels, channels)
-                    _tap(narrow, acc, source, channels, src_kind, wide, line, np.int32(src_zero))
-            addend = 0
-            if partial.size:
-                addend = partial.ctypes.data + y * partial.strides[0] + x * partial.strides[1]
-            target = dst.ctypes.data + y * dst.strides[0] + x * dst.strides[1]
-            _finish(target, narrow, acc, addend, multiplier, mode, wide, zero, low, high)
+                    if 0 <= row < height and 0 <= column < width:
+                        line = words_at(kernels + 4 * (i * geometry[1] + j) * channels, channels)
+                        _add_tap(sums, _place(src, row, column), src_kind, line, src_zero)
+            addends = longs_at(_place(partial, y, x), channels if partial.size else 0)
+            _store(_place(dst, y, x), sums, addends, multiplier, mode, mode + 1 if mode < RAW else 8, zero, low, high)

@@ -6,67 +6,16 @@ the spot. Accumulators take vector code, everything else plain loops over the la
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
 
-from . import emit
 from .build import kernel
 from .convert import element, item_bytes, put
-from .emit import F32, V16F32, V16I32
 from .laws import dequantize, quantize, requantize
 from .lookup import PERMUTES, permute_rows
 from .memory import bytes_at, floats_at
-from .rows import each, give, take
+from .rows import requantize_row
 from .signatures import BYTE_ROWS, BYTE_ROWS_OUT, FLOATS, WORKSPACE
-
-LANES = 16
-
-
-def _const(value: int) -> Any:
-    return ir.Constant(emit.I64, value)
-
-
-@intrinsic
-def _words_row(typingctx, dst, src, count, multipliers, step, low, high, zero):
-    """``law.requantize`` of int32 to bytes; multipliers are ``step`` bytes apart, 4 or 0."""
-    integer, real = types.int64, types.float32
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        dst, src, count, multipliers, step, low, high, zero = args
-        rounding = emit.ByteRounding(builder, low, high, zero)
-        common = emit.splat(builder, emit.load(builder, multipliers, F32), LANES)
-        alike = builder.icmp_signed("==", step, _const(0))
-
-        def factors(ahead: Any, mask: Any) -> Any:
-            with builder.if_else(alike) as (then, otherwise):
-                with then:
-                    from_one = builder.block
-                with otherwise:
-                    own = take(builder, builder.add(multipliers, ahead), V16F32, mask)
-                    from_many = builder.block
-            chosen = builder.phi(V16F32)
-            chosen.add_incoming(common, from_one)
-            chosen.add_incoming(own, from_many)
-            return chosen
-
-        def body(here: Any, mask: Any) -> None:
-            values = []
-            for quarter in range(4):
-                ahead = builder.mul(builder.add(here, _const(LANES * quarter)), _const(4))
-                lanes = list(range(LANES * quarter, LANES * quarter + LANES))
-                part = None if mask is None else emit.shuffle(builder, mask, mask, lanes)
-                acc = take(builder, builder.add(src, ahead), V16I32, part)
-                values.append(builder.fmul(builder.sitofp(acc, V16F32), factors(ahead, part)))
-            give(builder, rounding.apply(values), builder.add(dst, here), mask)
-
-        each(builder, count, 4 * LANES, body)
-        return context.get_dummy_value()
-
-    return types.void(*[integer] * 5, real, real, integer), codegen
 
 
 @kernel(types.void(BYTE_ROWS, BYTE_ROWS_OUT, FLOATS, types.int64, types.int64, types.int64))
@@ -79,8 +28,8 @@ def words_to_bytes(src, dst, multiplier, zero, low, high):
         rows, count = 1, rows * count
     for r in range(rows):
         there, here = dst.ctypes.data + r * dst_pitch, src.ctypes.data + r * src_pitch
-        _words_row(there, here, count, multiplier.ctypes.data, step, np.float32(low - zero), np.float32(high - zero),
-                   zero)  # fmt: skip
+        requantize_row(there, here, count, multiplier.ctypes.data, step, np.float32(low - zero),
+                       np.float32(high - zero), zero)  # fmt: skip
 
 
 @kernel(types.void(

@@ -1,6 +1,6 @@
-"""Vector code for rows of bytes: moments, normalization, and the steps of softmax.
+"""Vector code for rows: requantization, moments, normalization, and the steps of softmax.
 
-Called by the kernels of ``normalize``. All of it is LLVM vector IR that any target lowers, except the exponential
+Called by the kernels beside it. All of it is LLVM vector IR that any target lowers, except the exponential
 lookup, which needs the byte permutes of AVX512-VBMI. Bytes are read as ``u ^ flip``.
 """
 
@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import emit
-from .emit import F64, I8, I16, I32, I64, V16I32, V64I8
+from .emit import F32, F64, I8, I16, I32, I64, V16F32, V16I32, V64I8
 
 
 def _const(value: int) -> Any:
@@ -60,6 +60,45 @@ def _total(builder: Any, lanes: Any) -> Any:
     """The sum of i32 lanes as i64."""
     wide = builder.sext(lanes, emit.vector(I64, lanes.type.count))
     return emit.call(builder, f"llvm.vector.reduce.add.v{lanes.type.count}i64", I64, [wide])
+
+
+@intrinsic
+def requantize_row(typingctx, dst, src, count, multipliers, step, low, high, zero):
+    """``law.requantize`` of int32 to bytes; multipliers are ``step`` bytes apart, 4 or 0."""
+    integer, real = types.int64, types.float32
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        dst, src, count, multipliers, step, low, high, zero = args
+        rounding = emit.ByteRounding(builder, low, high, zero)
+        common = emit.splat(builder, emit.load(builder, multipliers, F32), 16)
+        alike = builder.icmp_signed("==", step, _const(0))
+
+        def factors(ahead: Any, mask: Any) -> Any:
+            with builder.if_else(alike) as (then, otherwise):
+                with then:
+                    from_one = builder.block
+                with otherwise:
+                    own = take(builder, builder.add(multipliers, ahead), V16F32, mask)
+                    from_many = builder.block
+            chosen = builder.phi(V16F32)
+            chosen.add_incoming(common, from_one)
+            chosen.add_incoming(own, from_many)
+            return chosen
+
+        def body(here: Any, mask: Any) -> None:
+            values = []
+            for quarter in range(4):
+                ahead = builder.mul(builder.add(here, _const(16 * quarter)), _const(4))
+                lanes = list(range(16 * quarter, 16 * quarter + 16))
+                part = None if mask is None else emit.shuffle(builder, mask, mask, lanes)
+                acc = take(builder, builder.add(src, ahead), V16I32, part)
+                values.append(builder.fmul(builder.sitofp(acc, V16F32), factors(ahead, part)))
+            give(builder, rounding.apply(values), builder.add(dst, here), mask)
+
+        each(builder, count, 64, body)
+        return context.get_dummy_value()
+
+    return types.void(*[integer] * 5, real, real, integer), codegen
 
 
 @intrinsic

@@ -28,7 +28,7 @@ TILE_ROWS = 6
 """Rows of the portable tier's tile."""
 
 
-def portable_layout(k, n):
+def portable_layout(k: int, n: int) -> tuple[int, ...]:
     """Where the portable drivers keep what they pack, for ``k`` products and ``n`` columns.
 
     Returns:
@@ -43,3 +43,18 @@ def portable_layout(k, n):
     packed = targets + 20 * PACKED_ROWS
     panel = packed + rows * stride + 64
     return stride, rows, columns, targets, packed, panel, panel + (n + 31) // 32 * ((k + 3) // 4) * 128
+
+
+def depthwise_layout(channels: int, taps: int) -> tuple[int, ...]:
+    """Where the portable depthwise convolution keeps what it prepares.
+
+    Returns:
+        Bytes from a pair of kernel positions to the next, and the offsets of: int32 start values and sums, for channels
+        rounded up to 16; int64 addresses of the pixels, one for each position and one more; a pixel of padding;
+        weights, two i16 for each channel and pair; the end.
+    """
+    pitch = (channels + 15) // 16 * 64
+    places = 2 * pitch
+    padding = places + 8 * taps + 8
+    pairs = (padding + channels + 63) // 64 * 64
+    return pitch, 0, pitch, places, padding, pairs, pairs + (taps + 1) // 2 * pitch
