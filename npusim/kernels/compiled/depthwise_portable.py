@@ -52,7 +52,7 @@ def _add_pairs(typingctx, sums, starts, places, weights, pitch, pairs, channels,
                     take(builder, builder.add(emit.load(builder, where, I64), here), octets, mask)
                     for where in (place, builder.add(place, ir.Constant(I64, 8)))
                 ]
-                mixed = emit.shuffle(builder, *pixels, [x for i in range(16) for x in (i, i + 16)])
+                mixed = emit.shuffle(builder, pixels[0], pixels[1], [x for i in range(16) for x in (i, i + 16)])
                 line = builder.add(weights, builder.add(builder.mul(pair.index, pitch), ahead))
                 values = builder.zext(builder.xor(mixed, flips), shorts)
                 total = emit.dot_pairs(builder, builder.load(acc), values, emit.load(builder, line, shorts))
