@@ -65,4 +65,4 @@ def item_bytes(dtype: Any) -> Any:
     """Bytes of one element of ``dtype``: an int for a ``DType``, an int64 array for an array of codes."""
     if isinstance(dtype, np.ndarray):
         return ITEM_BYTES[dtype]
-    return int(ITEM_BYTES[dtype])
+    return _NUMPY[dtype].itemsize

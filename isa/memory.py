@@ -38,14 +38,15 @@ class Memory:
         """
         buffer = self._buffer(region)
         dtype = DType(region.dtype).numpy
+        item = dtype.itemsize
         low, high = int(region.base), int(region.end)
         if high > buffer.size:
             raise AccessError(f"{self.describe(region)} ends at {high:#x}, past {buffer.size:#x}")
-        step = max(region.align, dtype.itemsize)
-        if low % step or any(stride % dtype.itemsize for stride in region.strides):
+        step = max(region.align, item)
+        if low % step or (item > 1 and any(stride % item for stride in region.strides)):
             raise AccessError(f"{self.describe(region)} is not aligned to {step} bytes")
-        shape = tuple(int(c) for c in region.counts) + (int(region.run),)
-        strides = tuple(int(s) for s in region.strides) + (dtype.itemsize,)
+        shape = (*map(int, region.counts), int(region.run))
+        strides = (*map(int, region.strides), item)
         return np.ndarray(shape, dtype, buffer=buffer.data, offset=min(low, buffer.size), strides=strides)
 
     def load(self, region: Region) -> np.ndarray[Any, Any]:
@@ -55,7 +56,7 @@ class Memory:
     def store(self, region: Region, values: Any) -> None:
         """Write integers or floats that fit the region's element type; ``values`` broadcasts to its shape."""
         target = self.view(region)
-        target[...] = np.asarray(values).astype(target.dtype)
+        target[...] = np.asarray(values).astype(target.dtype, copy=False)
 
     def describe(self, region: Region) -> str:
         """``core0 OCM 0x100``, for messages."""

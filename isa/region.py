@@ -75,7 +75,10 @@ class Region:
         last = self.base
         for extent, stride in zip(self.counts, self.strides, strict=True):
             last = last + (extent - 1) * stride
-        return np.where(self.run_bytes > 0, last + self.run_bytes, self.base)
+        size = self.run_bytes
+        if isinstance(size, np.ndarray):
+            return np.where(size > 0, last + size, self.base)
+        return last + size if size > 0 else self.base
 
 
 def ocm(base: Any, run: Any, dtype: Any = DType.U8, counts: Any = (), strides: Any = (), **more: Any) -> Region:

@@ -20,6 +20,7 @@ offset type     meaning
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from ..region import Region, ocm
 
 BLOCK_BYTES = 32
 BLOCK_ALIGN = 16
+_HEAD = Struct("<5i3f")
 _ZERO_LIMIT = 1 << 16
 _LARGEST_FACTOR = 2.0**24
 _SMALLEST_SCALE = 2.0**-64
@@ -77,12 +79,10 @@ def read(memory: Memory, address: int, dst_type: DType) -> Parameters:
             [0, 2**24] or a destination scale outside [2**-64, 2**24]. Within these bounds no step of the law makes a
             NaN, so that every conversion to integer is defined.
     """
-    raw = memory.load(head(address))
-    zero_a, zero_b, zero, low, high = (int(v) for v in raw[:20].view("<i4"))
-    factors = raw[20:].view("<f4")
+    zero_a, zero_b, zero, low, high, *factors = _HEAD.unpack(memory.view(head(address)))
     where = f"parameter block at {address:#x}"
-    if not ((factors >= 0) & (factors <= _LARGEST_FACTOR)).all() or factors[2] < _SMALLEST_SCALE:
-        raise AccessError(f"{where} holds a factor out of range: {factors.tolist()}")
+    if not all(0 <= factor <= _LARGEST_FACTOR for factor in factors) or factors[2] < _SMALLEST_SCALE:
+        raise AccessError(f"{where} holds a factor out of range: {factors}")
     if max(abs(zero_a), abs(zero_b), abs(zero)) >= _ZERO_LIMIT:
         raise AccessError(f"{where} holds a zero point beyond 16 bits: {zero_a}, {zero_b}, {zero}")
     if dst_type in (DType.S8, DType.U8, DType.S16, DType.U16):
@@ -91,7 +91,7 @@ def read(memory: Memory, address: int, dst_type: DType) -> Parameters:
             raise AccessError(f"{where} clamps to [{low}, {high}], outside {dst_type} [{least}, {most}]")
     return Parameters(
         zero_a=zero_a, zero_b=zero_b, zero=zero, low=low, high=high,
-        factor_a=factors[0], factor_b=factors[1], factor=factors[2],
+        factor_a=np.float32(factors[0]), factor_b=np.float32(factors[1]), factor=np.float32(factors[2]),
     )  # fmt: skip
 
 
