@@ -1,7 +1,8 @@
 """Our INT8 kernels against onnxruntime's: ``python -m benchmarks.kernels [--threads 1] [--json F]``.
 
 A and B run in turn, several rounds, and the best of each counts: process CPU time for one thread, wall-clock time for
-more. Multiply-accumulates are also held against a register-only ``vpdpbusd`` loop measured in the same rounds.
+more. Multiply-accumulates are also held against a register-only loop of the best multiply-add this CPU offers
+(``vpdpbusd`` with VNNI, else pairs of 16-bit products), measured in the same rounds.
 Prints a table and writes ``{"rows": [{kernel, shape, threads, gops, share_of_peak, ratio_to_onnxruntime, peer}]}``;
 ``gops`` counts a multiply-accumulate as two operations and an element of any other kernel as one.
 """
@@ -25,7 +26,7 @@ from numba.extending import intrinsic
 from benchmarks import peers, swin_t
 from isa import law
 from npusim import kernels
-from npusim.kernels.compiled import emit
+from npusim.kernels.compiled import emit, pairs
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[], None]
@@ -61,33 +62,43 @@ class Row:
     peer: str
 
 
+VNNI = kernels.Tier.VNNI in kernels.available()
+PEAK_LOOP = "vpdpbusd, 8 bits" if VNNI else "pairs of 16-bit products, as the portable tier multiplies"
+"""The multiply-add of the register loop."""
+
+PEAK_SUMS, PEAK_LANES = (24, 16) if VNNI else (12, pairs.LANES)
+PEAK_ROUNDS = 100_000
+PEAK_OPERATIONS = 2 * PEAK_SUMS * PEAK_LANES * (4 if VNNI else 2) * PEAK_ROUNDS
+
+
 @intrinsic
-def _vnni_loop(typingctx, rounds, seed):  # noqa: ARG001
-    """24 independent ``vpdpbusd`` a round, registers only."""
+def _register_loop(typingctx, rounds, seed):  # noqa: ARG001
+    """Independent multiply-adds, as many a round as the registers hold sums, and nothing else."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ARG001
-        accs = [cgutils.alloca_once(builder, emit.V16I32) for _ in range(24)]
-        operand = emit.splat(builder, builder.trunc(args[1], emit.I32), 16)
+        accs = [cgutils.alloca_once(builder, emit.vector(emit.I32, PEAK_LANES)) for _ in range(PEAK_SUMS)]
+        operand = emit.splat(builder, builder.trunc(args[1], emit.I32), PEAK_LANES)
         for acc in accs:
             builder.store(operand, acc)
         with cgutils.for_range(builder, args[0]):
             for acc in accs:
-                builder.store(emit.dot_bytes(builder, builder.load(acc), operand, operand), acc)
+                value = builder.load(acc)  # a factor too in the second form: a constant product would leave the loop
+                total = emit.dot_bytes(builder, value, operand, operand) if VNNI else emit.dot_pairs(
+                    builder, value, value, operand
+                )  # fmt: skip
+                builder.store(total, acc)
         total = builder.load(accs[0])
         for acc in accs[1:]:
             total = builder.xor(total, builder.load(acc))
-        return builder.sext(emit.call(builder, "llvm.vector.reduce.xor.v16i32", emit.I32, [total]), emit.I64)
+        name = f"llvm.vector.reduce.xor.v{PEAK_LANES}i32"
+        return builder.sext(emit.call(builder, name, emit.I32, [total]), emit.I64)
 
     return types.int64(types.int64, types.int64), codegen
 
 
 @njit(nogil=True)
 def _peak(rounds, seed):
-    return _vnni_loop(rounds, seed)
-
-
-PEAK_ROUNDS = 100_000
-PEAK_OPERATIONS = 2 * 24 * 64 * PEAK_ROUNDS
+    return _register_loop(rounds, seed)
 
 
 class Stopwatch:
@@ -127,7 +138,7 @@ SWIN_T_MATMULS = [
 SWIN_T_ATTENTION = [(192, 49, 32, 49), (96, 49, 32, 49), (48, 49, 32, 49), (24, 49, 32, 49)]
 
 
-def matmul_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
+def matmul_cases(rng: np.random.Generator, runtime: peers.Runtime) -> Iterator[Case]:
     """Swin-T's products: with constant weights, and of two live tensors."""
     for m, k, n in SWIN_T_MATMULS:
         a, weights, dst = _integers(rng, np.uint8, m, k), swin_t.blocked(n, k, rng), np.empty((m, n), np.uint8)
@@ -137,7 +148,7 @@ def matmul_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
             kernels.matmul(a, weights, dst, b_layout="blocked", bias=bias, multiplier=multiplier,
                            dst_zero=128)  # fmt: skip
 
-        theirs = peers.matmul(a, _integers(rng, np.int8, k, n), dst, threads, live=False)
+        theirs = peers.matmul(a, _integers(rng, np.int8, k, n), dst, runtime, live=False)
         yield Case(kernel="matmul", shape=f"{m}x{k}x{n}", operations=2 * m * k * n, ours=ours, peer="QLinearMatMul",
                    theirs=theirs)  # fmt: skip
     for batch, m, k, n in SWIN_T_ATTENTION:
@@ -150,7 +161,7 @@ def matmul_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
                 kernels.matmul(a, b, dst, b_layout=layout, a_zero=128, multiplier=4e-4, dst_zero=128)
 
             # onnxruntime has no transposed product: its operand is transposed beforehand, at no cost to it.
-            theirs = peers.matmul(a, b, dst, threads, live=True)
+            theirs = peers.matmul(a, b, dst, runtime, live=True)
             yield Case(kernel="matmul", shape=f"{batch}x{m}x{depth}x{width} {layout}",
                        operations=2 * batch * m * depth * width, ours=both_live, peer="QLinearMatMul, live",
                        theirs=theirs)  # fmt: skip
@@ -166,7 +177,7 @@ DEPTHWISE = [(112, 32, 3, 1), (112, 96, 3, 2), (56, 144, 3, 1), (28, 192, 3, 1),
              (56, 96, 7, 1)]  # fmt: skip
 
 
-def conv_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
+def conv_cases(rng: np.random.Generator, runtime: peers.Runtime) -> Iterator[Case]:
     """Convolutions of ResNet-50 and Swin-T."""
     for name, side, ic, oc, size, stride in CONVOLUTIONS:
         pad = 0 if size in (1, 4) else size // 2
@@ -180,14 +191,14 @@ def conv_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
         def ours(src=src, weights=weights, dst=dst, settings=settings) -> None:
             kernels.conv(src, weights, dst, **settings)
 
-        theirs = peers.conv(src, _integers(rng, np.int8, oc, ic, size, size), dst, threads, stride=stride, pad=pad,
+        theirs = peers.conv(src, _integers(rng, np.int8, oc, ic, size, size), dst, runtime, stride=stride, pad=pad,
                             groups=1)  # fmt: skip
         yield Case(kernel=name, shape=f"{side}x{side}x{ic} to {oc}, {size}x{size} s{stride}",
                    operations=2 * out * out * oc * size * size * ic, ours=ours, peer="QLinearConv, channels last",
                    theirs=theirs)  # fmt: skip
 
 
-def depthwise_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
+def depthwise_cases(rng: np.random.Generator, runtime: peers.Runtime) -> Iterator[Case]:
     """Depthwise convolutions of MobileNetV2 and ConvNeXt."""
     for side, channels, size, stride in DEPTHWISE:
         pad, out = size // 2, (side - 1) // stride + 1
@@ -200,14 +211,14 @@ def depthwise_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
         def ours(src=src, weights=weights, dst=dst, settings=settings) -> None:
             kernels.depthwise(src, weights, dst, **settings)
 
-        theirs = peers.conv(src, weights.transpose(2, 0, 1)[:, None], dst, threads, stride=stride, pad=pad,
+        theirs = peers.conv(src, weights.transpose(2, 0, 1)[:, None], dst, runtime, stride=stride, pad=pad,
                             groups=channels)  # fmt: skip
         yield Case(kernel="depthwise", shape=f"{side}x{side}x{channels}, {size}x{size} s{stride}",
                    operations=2 * out * out * channels * size * size, ours=ours, peer="QLinearConv, channels last",
                    theirs=theirs)  # fmt: skip
 
 
-def row_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
+def row_cases(rng: np.random.Generator, runtime: peers.Runtime) -> Iterator[Case]:
     """Everything that is not a product, on Swin-T's shapes."""
     for rows, n in ((3136, 96), (784, 192), (196, 384), (49, 768)):
         src, dst = _integers(rng, np.uint8, rows, n), np.empty((rows, n), np.uint8)
@@ -217,7 +228,7 @@ def row_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
             kernels.layer_norm(src, dst, gain=gain, offset=offset, src_scale=0.02, epsilon=1e-5, dst_scale=0.03,
                                dst_zero=128)  # fmt: skip
 
-        theirs = peers.between_reals("LayerNormalization", src, dst, threads, gain, offset, src_scale=0.02,
+        theirs = peers.between_reals("LayerNormalization", src, dst, runtime, gain, offset, src_scale=0.02,
                                      dst_scale=0.03, dst_zero=128, epsilon=1e-5)  # fmt: skip
         yield Case(kernel="layernorm", shape=f"{rows}x{n}", operations=src.size, ours=norm, theirs=theirs,
                    peer="Q/DQ LayerNormalization", multiplies=False)  # fmt: skip
@@ -227,7 +238,7 @@ def row_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
         def softmax(src=src, dst=dst, table=table) -> None:
             kernels.softmax(src, dst, table=table, dst_scale=1 / 256)
 
-        theirs = peers.between_reals("Softmax", src, dst, threads, src_scale=0.05, dst_scale=1 / 256, dst_zero=0,
+        theirs = peers.between_reals("Softmax", src, dst, runtime, src_scale=0.05, dst_scale=1 / 256, dst_zero=0,
                                      axis=-1)  # fmt: skip
         yield Case(kernel="softmax", shape=f"{rows}x{n}", operations=src.size, ours=softmax, theirs=theirs,
                    peer="Q/DQ Softmax", multiplies=False)  # fmt: skip
@@ -241,7 +252,7 @@ def row_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
         def gelu(src=src, dst=dst, table=table) -> None:
             kernels.lookup(src, table, dst)
 
-        theirs = peers.between_reals("Gelu", src, dst, threads, src_scale=0.05, dst_scale=0.05, dst_zero=4)
+        theirs = peers.between_reals("Gelu", src, dst, runtime, src_scale=0.05, dst_scale=0.05, dst_zero=4)
         yield Case(kernel="gelu", shape=f"{rows}x{n}", operations=src.size, ours=gelu, theirs=theirs,
                    peer="Q/DQ Gelu", multiplies=False)  # fmt: skip
     for rows, n in ((3136, 96), (196, 384)):
@@ -253,22 +264,22 @@ def row_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
             kernels.add(a, b, dst, a_scale=0.02, b_scale=0.03, dst_scale=0.04, a_zero=128, b_zero=120, dst_zero=128)
 
         yield Case(kernel="add", shape=f"{rows}x{n}", operations=a.size, ours=add,
-                   theirs=peers.add(a, b, dst, threads), peer="QLinearAdd", multiplies=False)  # fmt: skip
+                   theirs=peers.add(a, b, dst, runtime), peer="QLinearAdd", multiplies=False)  # fmt: skip
 
         def requantize(acc=acc, dst=dst, multiplier=multiplier) -> None:
             kernels.requantize(acc, dst, multiplier=multiplier, dst_zero=128)
 
-        theirs = peers.between_reals("", acc, dst, threads, src_scale=1e-4, dst_scale=1e3, dst_zero=128)
+        theirs = peers.between_reals("", acc, dst, runtime, src_scale=1e-4, dst_scale=1e3, dst_zero=128)
         yield Case(kernel="requantize", shape=f"{rows}x{n}", operations=acc.size, ours=requantize, theirs=theirs,
                    peer="DequantizeLinear, QuantizeLinear", multiplies=False)  # fmt: skip
 
 
-def swin_cases(rng: np.random.Generator, threads: int) -> Iterator[Case]:
+def swin_cases(rng: np.random.Generator, runtime: peers.Runtime) -> Iterator[Case]:
     """All of Swin-T's arithmetic against onnxruntime's INT8 Swin-T."""
     from models.quantize import quantize
     from models.recipe import build
 
-    theirs = peers.whole_model(quantize(build("swin_t"), "u8s8"), threads)
+    theirs = peers.whole_model(quantize(build("swin_t"), "u8s8"), runtime)
     calls = swin_t.calls(rng)
 
     def ours() -> None:
@@ -287,7 +298,6 @@ FAMILIES = {"matmul": matmul_cases, "conv": conv_cases, "depthwise": depthwise_c
 def measure(cases: Iterator[Case], threads: int, rounds: int) -> Iterator[Row]:
     """Run each case in turn with its peer and the register loop; the best of the rounds counts."""
     watch = Stopwatch(threads)
-    vnni = kernels.Tier.VNNI in kernels.available()
 
     def peak() -> None:
         _peak(PEAK_ROUNDS, 1)
@@ -298,7 +308,7 @@ def measure(cases: Iterator[Case], threads: int, rounds: int) -> Iterator[Row]:
             ours = min(ours, watch.seconds(case.ours))
             if case.theirs is not None:
                 theirs = min(theirs, watch.seconds(case.theirs))
-            if vnni and case.multiplies:
+            if case.multiplies:
                 loop = min(loop, watch.seconds(peak))
         gops = case.operations / ours / 1e9
         share = gops / (PEAK_OPERATIONS / loop / 1e9 * threads) if loop < float("inf") else None
@@ -313,13 +323,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each side (default: 7)")
     parser.add_argument("--only", choices=FAMILIES, action="append", help="this family; may be given several times")
+    parser.add_argument("--exact", action="store_true", help="make onnxruntime's products exact, without VNNI too")
     parser.add_argument("--json", type=Path, help="file to write")
     arguments = parser.parse_args()
     kernels.set_threads(arguments.threads)
+    runtime = peers.Runtime(threads=arguments.threads, exact=arguments.exact)
     rng, rows = np.random.default_rng(0), []
+    print(f"kernels: {kernels.active().value}; peak: a register-only loop of multiply-adds, {PEAK_LOOP}")
     print(f"{'kernel':13}{'shape':36}{'us':>9}{'Gop/s':>8}{'peak':>7}{'ratio':>7}  peer")
     for family in arguments.only or FAMILIES:
-        for row in measure(FAMILIES[family](rng, arguments.threads), arguments.threads, arguments.rounds):
+        for row in measure(FAMILIES[family](rng, runtime), arguments.threads, arguments.rounds):
             rows.append(row)
             share = f"{row.share_of_peak:7.0%}" if row.share_of_peak is not None else f"{'':7}"
             ratio = f"{row.ratio_to_onnxruntime:7.2f}" if row.ratio_to_onnxruntime is not None else f"{'':7}"

@@ -6,12 +6,15 @@ Inputs and outputs are bound once, so that a run is the operator and onnxruntime
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
+
+from npusim.quant.exact import with_unsigned_weights
 
 Array = np.ndarray[Any, Any]
 MICROSOFT = "com.microsoft"
@@ -21,6 +24,20 @@ _TYPES = {
     np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int8): TensorProto.INT8, np.dtype(np.int32): TensorProto.INT32,
     np.dtype(np.float32): TensorProto.FLOAT,
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """How onnxruntime runs.
+
+    Attributes:
+        threads: within an operator.
+        exact: whether products with constant weights are made exact where the CPU has no VNNI; by itself onnxruntime
+            saturates there (``npusim.quant.exact``).
+    """
+
+    threads: int
+    exact: bool
 
 
 class Graph:
@@ -46,24 +63,25 @@ class Graph:
         """A tensor with its scale and zero point, as the QLinear operators take them."""
         return [name, self.constant(np.float32(scale)), self.constant(zero)]
 
-    def session(self, inputs: dict[str, Array], output: str, dst: Array, threads: int) -> Callable[[], None]:
+    def session(self, inputs: dict[str, Array], output: str, dst: Array, runtime: Runtime) -> Callable[[], None]:
         """A callable that runs the graph once on bound buffers."""
         infos = [helper.make_tensor_value_info(n, _TYPES[v.dtype], v.shape) for n, v in inputs.items()]
         out = helper.make_tensor_value_info(output, _TYPES[dst.dtype], dst.shape)
         graph = helper.make_graph(self.nodes, "peer", infos, [out], self.constants)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-        return bind(session(model.SerializeToString(), threads), inputs, {output: dst})
+        return bind(session(model, runtime), inputs, {output: dst})
 
 
-def session(model: bytes | str, threads: int) -> ort.InferenceSession:
-    """A session of ``threads`` threads that sleep while they wait, all optimisations on."""
+def session(model: onnx.ModelProto, runtime: Runtime) -> ort.InferenceSession:
+    """A session whose threads sleep while they wait, all optimisations on."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = runtime.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    content = with_unsigned_weights(model) if runtime.exact else model
+    return ort.InferenceSession(content.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def bind(made: ort.InferenceSession, inputs: dict[str, Array], outputs: dict[str, Array]) -> Callable[[], None]:
@@ -77,7 +95,7 @@ def bind(made: ort.InferenceSession, inputs: dict[str, Array], outputs: dict[str
     return lambda: made.run_with_iobinding(binding, options)
 
 
-def matmul(a: Array, b: Array, dst: Array, threads: int, *, live: bool) -> Callable[[], None]:
+def matmul(a: Array, b: Array, dst: Array, runtime: Runtime, *, live: bool) -> Callable[[], None]:
     """QLinearMatMul; ``b`` is a constant, or an input where ``live``."""
     g = Graph()
     inputs = {"a": a, **({"b": b} if live else {})}
@@ -87,10 +105,10 @@ def matmul(a: Array, b: Array, dst: Array, threads: int, *, live: bool) -> Calla
         [*g.quantized("a", 0.02, np.uint8(128)), *g.quantized(second, 0.01, b.dtype.type(0)),
          *g.quantized("", 0.5, np.uint8(128))[1:]],
     )  # fmt: skip
-    return g.session(inputs, out, dst, threads)
+    return g.session(inputs, out, dst, runtime)
 
 
-def conv(src: Array, weights: Array, dst: Array, threads: int, *, stride: int, pad: int,
+def conv(src: Array, weights: Array, dst: Array, runtime: Runtime, *, stride: int, pad: int,
          groups: int) -> Callable[[], None]:  # fmt: skip
     """Channels-last QLinearConv; ``weights`` [oc, ic, kh, kw] as ONNX stores them."""
     g = Graph()
@@ -101,31 +119,31 @@ def conv(src: Array, weights: Array, dst: Array, threads: int, *, stride: int, p
         domain=MICROSOFT, channels_last=1, strides=[stride] * 2, pads=[pad] * 4, group=groups,
         kernel_shape=list(weights.shape[2:]),
     )  # fmt: skip
-    return g.session({"x": src[None]}, out, dst[None], threads)
+    return g.session({"x": src[None]}, out, dst[None], runtime)
 
 
-def between_reals(operator: str, src: Array, dst: Array, threads: int, *constants: Array, src_scale: float,
+def between_reals(operator: str, src: Array, dst: Array, runtime: Runtime, *constants: Array, src_scale: float,
                   dst_scale: float, dst_zero: int, **attributes: Any) -> Callable[[], None]:  # fmt: skip
     """DequantizeLinear, a float operator, QuantizeLinear."""
     g = Graph()
     real = g.node("DequantizeLinear", g.quantized("x", src_scale, src.dtype.type(0)))
     value = real if not operator else g.node(operator, [real, *(g.constant(c) for c in constants)], **attributes)
     out = g.node("QuantizeLinear", [value, *g.quantized("", dst_scale, dst.dtype.type(dst_zero))[1:]])
-    return g.session({"x": src}, out, dst, threads)
+    return g.session({"x": src}, out, dst, runtime)
 
 
-def add(a: Array, b: Array, dst: Array, threads: int) -> Callable[[], None]:
+def add(a: Array, b: Array, dst: Array, runtime: Runtime) -> Callable[[], None]:
     """QLinearAdd."""
     g = Graph()
     operands = [*g.quantized("a", 0.02, np.uint8(128)), *g.quantized("b", 0.03, np.uint8(120))]
     scale, zero = g.constant(np.float32(0.04)), g.constant(np.uint8(128))
     out = g.node("QLinearAdd", [*operands, scale, zero], domain=MICROSOFT)
-    return g.session({"a": a, "b": b}, out, dst, threads)
+    return g.session({"a": a, "b": b}, out, dst, runtime)
 
 
-def whole_model(model: onnx.ModelProto, threads: int) -> Callable[[], None]:
+def whole_model(model: onnx.ModelProto, runtime: Runtime) -> Callable[[], None]:
     """A model on zeros."""
-    made = session(model.SerializeToString(), threads)
+    made = session(model, runtime)
     inputs = {i.name: np.zeros(i.shape, np.float32) for i in made.get_inputs()}
     outputs = {o.name: np.zeros(o.shape, np.float32) for o in made.get_outputs()}
     return bind(made, inputs, outputs)

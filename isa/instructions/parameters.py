@@ -79,7 +79,7 @@ def read(memory: Memory, address: int, dst_type: DType) -> Parameters:
             [0, 2**24] or a destination scale outside [2**-64, 2**24]. Within these bounds no step of the law makes a
             NaN, so that every conversion to integer is defined.
     """
-    zero_a, zero_b, zero, low, high, *factors = _HEAD.unpack(memory.view(head(address)))
+    zero_a, zero_b, zero, low, high, *factors = _HEAD.unpack(memory.view(head(address)).tobytes())
     where = f"parameter block at {address:#x}"
     if not all(0 <= factor <= _LARGEST_FACTOR for factor in factors) or factors[2] < _SMALLEST_SCALE:
         raise AccessError(f"{where} holds a factor out of range: {factors}")
