@@ -27,6 +27,7 @@ from .operands import (
     zero_array,
 )  # fmt: skip
 from .threads import split
+from .wide import deliver, fits_words, sum_of_planes
 
 _NO_PARTIAL = np.empty((0, 0, 0), np.int32)
 
@@ -131,7 +132,16 @@ def _convolve(src: Array, weights: Array, dst: Array, geometry: Geometry, src_ze
         return
     blocked = weights.reshape(-1)
     chosen = tier.active()
-    if chosen is tier.Tier.NUMPY or wide or k == 0 or src.size == 0 or not fits(src, src_zero, zeros, dst_zero):
+    jitted = chosen is not tier.Tier.NUMPY and k > 0 and src.size > 0 and fits(src, src_zero, zeros, dst_zero)
+    if jitted and wide and fits_words(k, blocked, zeros):
+
+        def multiply(src: Array, src_zero: int, weights: Array, weight_zero: Any, acc: Array) -> None:
+            _convolve(src, weights, acc, geometry, src_zero, weight_zero, None, None, None, 0, None, None)
+
+        acc = sum_of_planes(src, src_zero, blocked, zeros, dst.shape, multiply)
+        deliver(acc, dst, bias_, multipliers, partial, dst_zero, low, high)
+        return
+    if not jitted or wide:
         _numpy(src, blocked, dst, geometry, src_zero, zeros, bias_, partial, multipliers,
                dst_zero, low, high, wide)  # fmt: skip
         return

@@ -27,6 +27,7 @@ from .operands import (
     zero_array,
 )  # fmt: skip
 from .threads import split
+from .wide import deliver, fits_words, sum_of_planes
 
 LAYOUTS = {"row_major": 0, "transposed": 1, "blocked": 2}
 _NO_PARTIAL = np.empty((0, 0, 0, 0), np.int32)
@@ -85,7 +86,16 @@ def matmul(
     if dst.size == 0:
         return
     chosen = tier.active()
-    if chosen is tier.Tier.NUMPY or k == 0 or wide or not fits(a, a_zero, zeros, dst_zero):
+    jitted = chosen is not tier.Tier.NUMPY and k > 0 and fits(a, a_zero, zeros, dst_zero)
+    if jitted and wide and fits_words(k, b, zeros):
+
+        def multiply(a: Array, a_zero: int, b: Array, b_zero: Any, acc: Array) -> None:
+            matmul(a, b, acc, a_transposed=a_transposed, b_layout=b_layout, a_zero=a_zero, b_zero=b_zero)
+
+        acc = sum_of_planes(a, a_zero, b, zeros, dst.shape, multiply)
+        deliver(acc, dst, bias_, multipliers, partial, dst_zero, low, high)
+        return
+    if not jitted or wide:
         _numpy(a, b, dst, a_transposed, b_layout, k, a_zero, zeros, bias_, partial, multipliers, dst_zero, low, high,
                wide)  # fmt: skip
         return
