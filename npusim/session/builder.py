@@ -148,7 +148,8 @@ def build(
         model_type: ``ONNX`` for a float model, ``QuantONNX`` for a quantized one; by default what the model is.
         input_shapes: extents of inputs that the model leaves open, by name or as ``"a:1x3x224x224;b:1x8"``.
         constants: inputs that become constants, by name, such as scales that a quantized model takes as inputs.
-        config: a configuration file, or its content; the arguments here win over it.
+        config: a configuration file, or its content; the arguments here win over it. By default that which the model
+            was prepared with, but for its ``output_dir``.
         calibration: samples for a float model, such as a list of dictionaries of arrays (the configuration's).
         output_dir: where to write the file, ``build_context.json`` and the quantized model; nothing is written where
             neither this nor the configuration says where.
@@ -165,6 +166,8 @@ def build(
         UnsupportedError, LoweringError: a part of the model cannot be lowered and may not run on the CPU; the message
             names the node.
     """
+    if config is None and isinstance(model, Prepared):
+        config = model.configuration.overridden({"output_dir": ""})  # nobody asked to write over that build's files
     configuration = configure(
         config, npu_mode=npu_mode, model_type=model_type, input_shapes=_shapes_text(input_shapes),
         output_dir=None if output_dir is None else Path(output_dir), output_name=output_name, cpu_fallback=cpu_fallback,
@@ -259,7 +262,7 @@ def prepare_model(
         model = configuration.build.input
     shapes = parse_shapes(configuration.build.input_shapes)
     if isinstance(model, Graph):
-        return Prepared(model=model, model_type=QUANTIZED, open_shapes=shapes, notes=configuration.notes)
+        return Prepared(model=model, model_type=QUANTIZED, open_shapes=shapes, configuration=configuration)
     return prepare(model, configuration, shapes, calibration=calibration, report=report)
 
 

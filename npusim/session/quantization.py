@@ -50,7 +50,8 @@ class Prepared:
         quantized: how a float model was quantized; None for another.
         preprocessing: how images become inputs, as JSON by input name.
         samples: how many calibration samples were used.
-        notes: what is worth telling.
+        configuration: that it was made with.
+        data_notes: what is worth telling about the calibration data.
     """
 
     model: str | os.PathLike[str] | bytes | onnx.ModelProto | Graph
@@ -59,7 +60,13 @@ class Prepared:
     quantized: Quantized | None = None
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     samples: int = 0
-    notes: tuple[str, ...] = ()
+    configuration: Configuration
+    data_notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth telling."""
+        return self.configuration.notes + self.data_notes
 
 
 def prepare(
@@ -85,28 +92,29 @@ def prepare(
         ModelError, QuantizationError, DatasetError, UnsupportedError: as the message says.
     """
     proto, folder, name = _read(model)
-    build, notes = configuration.build, configuration.notes
+    build = configuration.build
     found = type_of(proto)
     if build.model_type == QUANTIZED and build.cpu_fallback:
         found = QUANTIZED  # float operators of a model that is to be taken as it is: the CPU runs them
     if build.model_type not in ("", found):
         raise UsageError(_mismatch(proto, name, build.model_type))
     if found == QUANTIZED and not (build.input_processors or build.output_processors or build.quant.input_configs):
-        return Prepared(model=model, model_type=found, open_shapes=shapes, notes=notes)
+        return Prepared(model=model, model_type=found, open_shapes=shapes, configuration=configuration)
     proto = _with_external_data(proto, folder, name)
     tensors = inputs_of(proto, shapes)
     check_tensor_names(configuration, "quant.input_configs", [tensor.name for tensor in tensors], "input")
     preprocessing = preparations(tensors, configuration)
     quantized, samples = None, 0
+    notes: tuple[str, ...] = ()
     if found == FLOAT:
         data = calibration if calibration is not None else open_samples(sources(tensors, configuration))
-        notes += _data_notes(configuration)
+        notes = _data_notes(configuration) if calibration is None else ()
         quantized, samples = _quantize(proto, data, configuration, shapes, report), len(data)
         proto = quantized.model
     proto = with_processors(proto, tensors, configuration)
     return Prepared(
         model=_named(proto, name), model_type=found, quantized=quantized, preprocessing=preprocessing,
-        samples=samples, notes=notes,
+        samples=samples, configuration=configuration, data_notes=notes,
     )  # fmt: skip
 
 

@@ -273,3 +273,10 @@ def test_what_is_no_image_is_named(built):
     stream = io.BytesIO()
     Image.new("L", (20, 20), 128).save(stream, "PNG")
     assert classify(built.session(), stream.getvalue()).shape == (3,)  # a gray picture has colours too
+
+
+def test_a_prepared_model_is_built_again_with_what_it_was_prepared_with(built):
+    again = npusim.build(built.prepared, npu_mode="NPU3")
+    assert again.axmodel.npu_mode == "NPU3"
+    assert {**again.axmodel.config, "npu_mode": "NPU1"} == built.axmodel.config
+    assert again.path is None  # nobody asked to write over the files of the first build
