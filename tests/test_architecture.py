@@ -51,7 +51,7 @@ ROOMS = {
     "npusim.timing": Room(ours=(ERRORS, "isa", "npusim.config"), theirs=("numpy",)),
     "npusim.graph": Room(ours=(ERRORS,), theirs=("numpy", "onnx")),
     "npusim.quant": Room(
-        ours=(ERRORS, "npusim.graph", "isa"), theirs=("numpy", "onnx", "onnxruntime"), lazily=("PIL",)
+        ours=(ERRORS, "npusim.graph", "isa"), theirs=("numpy", "onnx", "onnxruntime"), lazily=("PIL", "matplotlib")
     ),
     "npusim.kernels": Room(ours=(ERRORS, "isa.law", "isa.dtypes"), theirs=("numpy", "numba", "llvmlite")),
     "npusim.compiler": Room(
