@@ -10,7 +10,7 @@ PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.npusim-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format docs clean distclean
+.PHONY: help demo test test-slow lint format docs pictures clean distclean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -37,6 +37,9 @@ format: $(STAMP) ## let ruff format the code and repair what it safely can
 docs: $(STAMP) ## write docs/isa.md from the instruction definitions
 	$(PY) -m isa.document > docs/isa.md.new
 	mv docs/isa.md.new docs/isa.md
+
+pictures: $(STAMP) ## make the pictures of the documentation, and run the example notebook
+	$(PY) -m examples.pictures
 
 clean: ## remove what building and testing leave behind
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/isa.md.new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npusim import __version__
@@ -14,6 +15,7 @@ from npusim.config import Hardware, load
 from npusim.errors import UsageError
 
 if TYPE_CHECKING:
+    from npusim.report.precision import LayerPrecision
     from npusim.report.profile import Profile
 
 DEFAULT_HARDWARE = "ax650n"
@@ -72,7 +74,15 @@ def _profile_of(subject: Runnable, machine: Hardware | None) -> Profile:
     if subject.model is not None:
         from npusim.session.profiles import profile_model
 
-        return profile_model(subject.model, machine)
+        return profile_model(subject.model, machine, precision=_precision_beside(subject.path))
     from npusim.session.profiles import profile_program
 
     return profile_program(subject.program, machine or load(DEFAULT_HARDWARE))
+
+
+def _precision_beside(path: str) -> tuple[LayerPrecision, ...]:
+    """What the build found of the model's precision, where it was asked for."""
+    from npusim.report.precision import PRECISION_FILE, read_precision
+
+    found = Path(path).parent / PRECISION_FILE
+    return read_precision(found.read_text(encoding="utf-8"), str(found)) if found.is_file() else ()

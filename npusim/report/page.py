@@ -115,7 +115,7 @@ def _run(profile: Profile) -> dict[str, Any]:
         "reads": _curve(profile.reads, 1e-9 / seconds),
         "writes": _curve(profile.writes, 1e-9 / seconds),
         "roofline": _roofline(profile),
-        "precision": [[p.name, p.op, _finite(p.cosine), _finite(p.snr_db), _finite(p.max_abs_error)]
+        "precision": [[p.name, p.op, p.dtype, _finite(p.cosine), _finite(p.snr_db), _finite(p.max_abs_error)]
                       for p in profile.precision],
         "host": [[work.name, work.ms, work.operators, work.flops, work.bytes + work.copied_bytes, list(work.ops),
                   f"{work.node}: {work.reason}"] for work in summary.cpu_parts],

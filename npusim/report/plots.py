@@ -91,7 +91,7 @@ def plot_roofline(summary: Summary, hardware: Hardware, cores: int, axes: Axes |
         at = least * 1.15
         angle = float(np.degrees(np.arctan2(slope.tops(at), at)))  # along the line, whatever the figure's shape
         axes.text(
-            at, slope.tops(at) * 1.12, f"{slope.name} {slope.gb_per_second:.1f} GB/s", color=_SOFT, fontsize=8,
+            at, slope.tops(at) * 1.3, f"{slope.name} {slope.gb_per_second:.1f} GB/s", color=_SOFT, fontsize=8,
             rotation=angle, rotation_mode="anchor", transform_rotates_text=True,
         )  # fmt: skip
     axes.scatter(

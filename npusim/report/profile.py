@@ -12,28 +12,10 @@ from isa.program import Program
 from npusim.config import Hardware
 from npusim.report.curve import Curve
 from npusim.report.occupancy import occupancy
+from npusim.report.precision import LayerPrecision
 from npusim.report.summary import Summary
 from npusim.report.traffic import dram_traffic
 from npusim.sim.trace import Trace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerPrecision:
-    """How far a layer's quantized result is from the float one.
-
-    Attributes:
-        name: of the layer.
-        op: its operation.
-        cosine: similarity of the two results, 1 where they point the same way.
-        snr_db: signal to noise ratio; infinite where they are equal.
-        max_abs_error: largest difference, in the result's own unit.
-    """
-
-    name: str
-    op: str
-    cosine: float
-    snr_db: float
-    max_abs_error: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

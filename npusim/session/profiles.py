@@ -16,7 +16,8 @@ from npusim.session.machine import hardware_of
 from npusim.session.summaries import summary_of
 
 if TYPE_CHECKING:
-    from npusim.report.profile import LayerPrecision, Profile
+    from npusim.report.precision import LayerPrecision
+    from npusim.report.profile import Profile
     from npusim.report.summary import Summary
     from npusim.sim import Trace
 

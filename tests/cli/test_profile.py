@@ -51,6 +51,21 @@ def test_a_report_of_two_allocations(capsys, models, tmp_path):
     assert sorted(path.name for path in target.parent.iterdir()) == ["report.html"]  # no temporary file is left
 
 
+def test_the_precision_a_build_left_beside_the_model_is_shown(capsys, models, tmp_path):
+    row = {"layer": "/fc", "op": "MatMul", "dtype": "u8", "cosine": 0.5, "snr_db": None, "max_error": 0.25}
+    found = models[0].parent / "quant" / "debug" / "precision_analysis.json"
+    found.parent.mkdir(parents=True)
+    found.write_text(json.dumps({"layers": [row], "outputs": []}))
+    assert npusim(capsys, "profile", "-m", models[0], "-m", models[1], "-o", tmp_path / "r.html")[0] == 0
+    shown = [run["precision"] for run in embedded(tmp_path / "r.html")["runs"]]
+    assert shown == [[["/fc", "MatMul", "u8", 0.5, None, 0.25]], []]
+    found.write_text("{}")
+    code, _, err = npusim(capsys, "profile", "-m", models[0], "-o", tmp_path / "other.html")
+    assert (code, (tmp_path / "other.html").exists()) == (2, False)
+    assert f"{found} is no precision analysis" in err
+    found.unlink()
+
+
 def test_a_trace_beside_the_report(capsys, models, tmp_path):
     plain, packed = tmp_path / "trace.json", tmp_path / "trace.json.gz"
     for target in (plain, packed):

@@ -7,7 +7,7 @@ import pytest
 
 import npusim
 from npusim.report.page import page
-from npusim.report.profile import LayerPrecision
+from npusim.report.precision import LayerPrecision
 from npusim.report.summary import CpuWork
 from tests.report.browser import chromium
 
@@ -257,8 +257,8 @@ def test_cpu_parts_and_precision_are_shown_where_there_are_any(browser, matmul, 
         reason="no integer operation",
     )  # fmt: skip
     precision = [
-        LayerPrecision(name="worse", op="matmul", cosine=0.9, snr_db=12.5, max_abs_error=0.25),
-        LayerPrecision(name="equal", op="conv", cosine=1.0, snr_db=math.inf, max_abs_error=0.0),
+        LayerPrecision(name="worse", op="matmul", dtype="u8", cosine=0.9, snr_db=12.5, max_abs_error=0.25),
+        LayerPrecision(name="equal", op="conv", dtype="u16", cosine=1.0, snr_db=math.inf, max_abs_error=0.0),
     ]
     summary = replace(matmul.summary, cpu_parts=(work,), host_ms=0.25)
     path = tmp_path / "more.html"

@@ -112,5 +112,5 @@ function label(context, text, x, width, box, ink) {
   const fits = Math.floor((width - 8) / (context.measureText(text).width / text.length));
   if (fits < 5) return;
   context.fillStyle = ink;
-  context.fillText(text.length > fits ? `…${text.slice(1 - fits)}` : text, x + 4, box.top + box.height / 2 + 0.5);
+  context.fillText(text.length > fits ? `…${text.slice(1 - fits)}` : text, x + 4, box.top + box.height / 2 + 0.5, width - 8);
 }

@@ -120,10 +120,11 @@ function drawPrecision(run) {
   const table = sortableTable([
     { title: "Layer", wide: true, value: (row) => row[0] },
     { title: "Operation", value: (row) => row[1] },
-    { title: "Cosine", number: true, value: (row) => row[2], cell: (row) => number(row[2], 6) },
-    { title: "SNR, dB", number: true, value: (row) => row[3] ?? Infinity, cell: (row) => number(row[3], 2) },
-    { title: "Largest error", number: true, value: (row) => row[4], cell: (row) => (row[4] === null ? "∞" : row[4].toPrecision(4)) },
-  ], { sort: [3, false] });
+    { title: "Type", value: (row) => row[2] },
+    { title: "Cosine", number: true, value: (row) => row[3], cell: (row) => number(row[3], 6) },
+    { title: "SNR, dB", number: true, value: (row) => row[4] ?? Infinity, cell: (row) => number(row[4], 2) },
+    { title: "Largest error", number: true, value: (row) => row[5], cell: (row) => (row[5] === null ? "∞" : row[5].toPrecision(4)) },
+  ], { sort: [4, false] });
   find("#precision .scroll").replaceChildren(table.node);
   table.show(run.precision);
 }
