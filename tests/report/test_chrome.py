@@ -79,7 +79,7 @@ def test_counters_end_where_they_began(chain):
 def test_compressed_is_the_same_and_repeats(chain):
     packed = trace_bytes(chain, compressed=True)
     assert gzip.decompress(packed) == trace_bytes(chain)
-    assert packed == trace_bytes(chain, compressed=True)
+    assert packed[4:8] == b"\0" * 4  # no time of writing in the file's head
     assert len(packed) < len(trace_bytes(chain)) / 3
 
 

@@ -78,6 +78,19 @@ def test_what_is_written_again_after_it_was_read_is_another_value():
     assert steps(scratch) == [(at["b"][0], 64), (at["c"][1], 0)]
 
 
+def test_a_value_replaced_in_place_ends_where_its_successor_begins():
+    text = """
+    .segment x input 64
+    .segment y output 64
+    a: sdma load ocm=0 segment=x run=64
+    t: teng lookup src=0 dst=0 table=256 count=64 wait(a)
+    b: sdma store ocm=0 segment=y run=64 wait(t)
+    """
+    trace, ((ocm,), _) = run(assemble(text))
+    at = times(trace)
+    assert [step for step in steps(ocm) if step[1] != steps(ocm)[0][1]] == [(at["b"][1], 0)]
+
+
 def test_parts_of_a_line_that_are_written_one_after_the_other_are_one_value():
     text = """
     .segment x input 64

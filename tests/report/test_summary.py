@@ -39,3 +39,15 @@ def test_jobs_are_told_apart():
         figures = summarize(result.trace, hardware, index, result.jobs[index].cycles, 1)
         assert {u.name.split(".")[0] for u in figures.units} == {f"core{core}"}
         assert figures.macs == 64
+
+
+def test_active_cycles_are_those_in_which_anything_of_the_layer_executes(matmul, chain):
+    for profile in (matmul, chain):
+        executing: dict = {}
+        for row in profile.trace.rows():
+            executing.setdefault(row.origin, set()).update(range(row.start, row.end))
+        overlap = 0
+        for layer in profile.summary.layers:
+            assert layer.active_cycles == len(executing[layer.name])
+            overlap += layer.busy_cycles - layer.active_cycles
+        assert overlap > 0 or profile is matmul
