@@ -242,10 +242,12 @@ class _Emission:
         if name not in self.graph.constants:
             return name
         scale = np.asarray(self._input_scale(product) * scales, np.float32)
-        real = np.float64(self.graph.constants[name]).reshape(-1)
+        real = self.graph.constants[name].reshape(-1)
         along = 1 if product.op.startswith("Conv") else -1
         channels = self.graph.types[product.output].shape[along]
-        integers = np.rint(np.broadcast_to(real, (channels,)) / np.float64(scale)).astype(np.int32)
+        integers = np.rint(np.broadcast_to(real, (channels,)) / scale).astype(
+            np.int32
+        )  # in float32, as the law divides
         label = name if self.graph.uses[name] == 1 else f"{name}:{product.name}"
         result = f"{label}_DequantizeLinear_Output"
         inputs = (

@@ -32,7 +32,7 @@ def normalization(b: Builder, value: str, channels: int) -> str:
     parameters = [random.uniform(0.5, 2, channels), random.normal(size=channels), random.normal(size=channels),
                   random.uniform(0.5, 2, channels)]  # fmt: skip
     names = [b.constant(parameter.astype(np.float32)) for parameter in parameters]
-    return b.op("BatchNormalization", value, *names, epsilon=1e-3)
+    return b.op("BatchNormalization", value, *names, epsilon=0.1)
 
 
 def numbers(b: Builder, *shape: int) -> str:

@@ -142,4 +142,4 @@ def test_no_model_is_further_from_its_float_one_than_with_onnxruntimes_quantizer
     batches = [image for feeds in calibration for image in feeds.values()]
     theirs = signal_to_noise(model, onnxruntime_quantize(model, calibration=batches), held_out)
     ours = signal_to_noise(model, quantize(model, calibration).model, held_out)
-    assert ours >= theirs - 0.1  # decibels; where both do the same, which way a tie is rounded decides
+    assert ours >= theirs - 0.2  # decibels: what a single bias in a thousand makes in ResNet-50 when it is 1 higher
