@@ -142,4 +142,6 @@ def test_no_model_is_further_from_its_float_one_than_with_onnxruntimes_quantizer
     batches = [image for feeds in calibration for image in feeds.values()]
     theirs = signal_to_noise(model, onnxruntime_quantize(model, calibration=batches), held_out)
     ours = signal_to_noise(model, quantize(model, calibration).model, held_out)
-    assert ours >= theirs - 0.2  # decibels: what a single bias in a thousand makes in ResNet-50 when it is 1 higher
+    # Both quantizers give ResNet-50 the same tensors, scales and weights; one bias in a thousand is 1 higher, because
+    # float32 sums of calibration have another order. That alone makes 0.1 dB in a network whose weights are random.
+    assert ours >= theirs - 0.2
