@@ -97,8 +97,8 @@ def place(claims: Sequence[Claim], vnpu: int, hardware: Hardware) -> list[tuple[
     """The physical cores of each model.
 
     A model lies inside one block, on cores of its mask. The models with the most cores choose first: the cores on which
-    the fewest models lie, then the block with the fewest, then the smallest block, then the lowest cores. Models that
-    cannot keep out of each other's way share cores, by turns.
+    the fewest models lie, then the smallest block, then the lowest cores. Models that cannot keep out of each other's
+    way share cores, by turns.
 
     Raises:
         UsageError: no block has enough cores for a model.
@@ -109,7 +109,7 @@ def place(claims: Sequence[Claim], vnpu: int, hardware: Hardware) -> list[tuple[
     ([(2,), (0, 1)], [(2,), (2,), (0, 1)])
     """
     blocks = blocks_of(vnpu, hardware)
-    on_core, in_block = Counter[int](), Counter[tuple[int, ...]]()
+    on_core = Counter[int]()
     placed: dict[int, tuple[int, ...]] = {}
     for index in sorted(range(len(claims)), key=lambda index: -claims[index].cores):
         claim = claims[index]
@@ -119,14 +119,13 @@ def place(claims: Sequence[Claim], vnpu: int, hardware: Hardware) -> list[tuple[
             cores = tuple(sorted(allowed[: claim.cores]))
             if len(cores) == claim.cores:
                 crowd = max(on_core[core] for core in cores)
-                choices.append((crowd, in_block[block], len(block), cores, block))
+                choices.append((crowd, len(block), cores))
         if not choices:
             sizes = "+".join(str(len(block)) for block in blocks)
             raise UsageError(
                 f"{claim.name}: an {claim.npu_mode} model needs {claim.cores} cores in one block: affinity "
                 f"{claim.mask:#b} with -v {vnpu} ({VNPU[vnpu]}, {sizes}) has no block with as many"
             )
-        *_, placed[index], block = min(choices)
+        *_, placed[index] = min(choices)
         on_core.update(placed[index])
-        in_block[block] += 1
     return [placed[index] for index in range(len(claims))]

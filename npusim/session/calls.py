@@ -6,7 +6,7 @@ Used by ``fleet`` and ``plans``. Which core a model gets is decided before; when
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -162,7 +162,7 @@ def call_together(hardware: Hardware, members: Sequence[Member], repeat: int, wa
 
 def alone_ms(hardware: Hardware, member: Member) -> float:
     """Latency of one call on a machine at rest and of its own."""
-    return call_together(hardware, [replace(member, fps=None)], repeat=1, warmup=0).together[0].avg_ms
+    return call_together(hardware, [member], repeat=1, warmup=0).together[0].avg_ms
 
 
 def deadline_of(member: Member) -> Fraction | None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import onnx
 import pytest
 
+import npusim
 from npusim.config import load
 from npusim.errors import UsageError
 from npusim.session.calls import alone_ms
@@ -94,6 +95,14 @@ def test_each_plan_stands_for_its_best_way(mix, chain_built, several_built):
         # a warm machine may beat one at rest by a few open pages
         assert 0.3 < result.marks.speed <= 1.01
         assert (result.marks.missed, result.marks.deadline_use) == (0.0, None)
+
+
+def test_a_block_gets_the_quickest_build_that_fits(mix, several):
+    alone = [npusim.build(several, npu_mode=f"NPU{cores}").summary.latency_ms for cores in (1, 2, 3)]
+    found = {result.plan: result.fleet.models[1].alone_ms for result in mix.results}
+    assert len(set(alone)) > 1
+    assert found["3"] == min(alone)
+    assert found["1+1+1"] == alone[0]
 
 
 def test_speed_is_the_geometric_mean_of_shares(several_built):

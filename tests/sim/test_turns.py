@@ -157,6 +157,15 @@ def test_two_models_on_one_core_take_turns(calls):
     assert second == [(0, 10, 14), (14, 24, 28)]
 
 
+def test_of_requests_in_one_cycle_the_first_jobs_is_first(calls):
+    # the second job runs 0..10 and asks again at 10 + 20; the first runs 10..20 and asks at 20 + 10, the same cycle
+    first, second = calls(
+        (busy(10), (0,), Pace(calls=2, gap=10)), (busy(10), (0,), Pace(calls=2, gap=20)), arrivals=[10, 0]
+    )
+    assert first == [(10, 10, 20), (30, 30, 40)]
+    assert second[:2] == [(0, 0, 10), (30, 40, 50)]
+
+
 def test_who_has_had_his_calls_goes_on_until_the_last_one_has(calls):
     first, second = calls((busy(10), (0,), Pace(calls=2)), (busy(4), (1,), Pace(calls=1)))
     assert first == [(0, 0, 10), (10, 10, 20)]
