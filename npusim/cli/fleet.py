@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from npusim import __version__
 from npusim.cli.files import write_csv, write_json
 from npusim.cli.programs import read_model
+from npusim.cli.progress import Progress
 from npusim.cli.text import paint, table
 from npusim.config import load
 from npusim.errors import UsageError
@@ -28,17 +29,23 @@ def bench_fleet(arguments: argparse.Namespace, repeat: int, warmup: int, vnpu: i
     machine = load(arguments.target_hardware) if arguments.target_hardware else None
     mask_machine = machine or hardware_of(models[0])
     masks = [None if text is None else parse_mask(text, mask_machine) for text in arguments.affinity or [None]]
-    fleet = simulate_fleet(
-        models,
-        affinity=spread(masks, len(models), "-a"),
-        vnpu=vnpu,
-        fps=spread(arguments.fps or [None], len(models), "--fps"),
-        deadline_ms=spread([milliseconds(text) for text in arguments.deadline or [None]], len(models), "--deadline"),
-        batch=spread(batches, len(models), "-b"),
-        repeat=repeat,
-        warmup=warmup,
-        hardware=machine,
-    )
+    deadlines = [milliseconds(text) for text in arguments.deadline or [None]]
+    progress = Progress("calls")
+    try:
+        fleet = simulate_fleet(
+            models,
+            affinity=spread(masks, len(models), "-a"),
+            vnpu=vnpu,
+            fps=spread(arguments.fps or [None], len(models), "--fps"),
+            deadline_ms=spread(deadlines, len(models), "--deadline"),
+            batch=spread(batches, len(models), "-b"),
+            repeat=repeat,
+            warmup=warmup,
+            hardware=machine,
+            report=progress.step,
+        )
+    finally:
+        progress.done()
     if arguments.json:
         write_json(arguments.json, record(fleet))
     if arguments.csv:

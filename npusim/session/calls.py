@@ -5,17 +5,23 @@ Used by ``fleet`` and ``plans``. Which core a model gets is decided before; when
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isa.program import Program
 from npusim.config import Hardware
 from npusim.errors import UsageError
 
+if TYPE_CHECKING:
+    from npusim.sim import Call
+
 PERCENTILES = (50, 90, 99)
+
+Report = Callable[[float], None]
+"""Told about the share of the work that is done, 0..1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +126,9 @@ def host_cycles(hardware: Hardware, member: Member) -> int:
     return round(milliseconds * hardware.machine.clock_hz / 1e3)
 
 
-def call_together(hardware: Hardware, members: Sequence[Member], repeat: int, warmup: int) -> Shift:
+def call_together(
+    hardware: Hardware, members: Sequence[Member], repeat: int, warmup: int, report: Report | None = None
+) -> Shift:
     """Call models side by side until each has had its calls; none stops before the last one has.
 
     Between the request of a call and the queue for the cores lies the host's part (``host_cycles``).
@@ -130,6 +138,7 @@ def call_together(hardware: Hardware, members: Sequence[Member], repeat: int, wa
         members: the models; all are requested in the first cycle.
         repeat: calls of each, at least, that are measured.
         warmup: calls of each before them.
+        report: told about progress.
 
     Raises:
         UsageError: a rate above one call a cycle, or numbers out of range.
@@ -150,7 +159,7 @@ def call_together(hardware: Hardware, members: Sequence[Member], repeat: int, wa
         )
         for member, host in zip(members, hosts, strict=True)
     ]
-    served = serve(hardware, jobs, demands)
+    served = serve(hardware, jobs, demands, told=_counter(len(members), warmup + repeat, report) if report else None)
     rows = zip(members, hosts, served.calls, served.open_requests, served.dram_bytes, strict=True)
     together = tuple(
         _together(hardware, member, [(c.requested - host, c.begin, c.end) for c in calls], warmup, served.cycles,
@@ -158,6 +167,17 @@ def call_together(hardware: Hardware, members: Sequence[Member], repeat: int, wa
         for member, host, calls, waiting, dram_bytes in rows
     )  # fmt: skip
     return Shift(cycles=served.cycles, together=together)
+
+
+def _counter(members: int, calls: int, report: Report) -> Callable[[Call], None]:
+    """What tells the share of the calls that have been made, of those that must be."""
+    made = [0] * members
+
+    def tell(call: Call) -> None:
+        made[call.job] = min(made[call.job] + 1, calls)
+        report(sum(made) / (members * calls))
+
+    return tell
 
 
 def alone_ms(hardware: Hardware, member: Member) -> float:

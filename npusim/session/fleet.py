@@ -19,7 +19,7 @@ from npusim.config import Hardware
 from npusim.errors import UsageError
 from npusim.session.blocks import VNPU, Claim, check_mask, mask_of, place
 from npusim.session.builder import Built
-from npusim.session.calls import Member, Shift, Together, alone_ms, call_together, parse_fps
+from npusim.session.calls import Member, Report, Shift, Together, alone_ms, call_together, parse_fps
 from npusim.session.machine import find_hardware, hardware_of
 from npusim.session.summaries import summary_of
 
@@ -136,6 +136,7 @@ def simulate_fleet(
     repeat: int = 10,
     warmup: int = 1,
     hardware: str | Path | Hardware | None = None,
+    report: Report | None = None,
 ) -> Fleet:
     """Call built models side by side, on shared DRAM, until each has had its calls; none stops before the last has.
 
@@ -156,6 +157,7 @@ def simulate_fleet(
         repeat: calls of each model, at least, that are measured.
         warmup: calls of each before them.
         hardware: the machine; by default that of the models.
+        report: told about progress.
 
     Raises:
         UsageError: models for different machines, a model that fits no block, or numbers that make no sense.
@@ -182,7 +184,7 @@ def simulate_fleet(
             opened, place(claims, vnpu, machine), rates, deadlines, batches, strict=True
         )
     ]
-    shift = call_together(machine, members, repeat, warmup)
+    shift = call_together(machine, members, repeat, warmup, report)
     return fleet_of(machine, VNPU[vnpu], opened, members, shift, repeat, warmup)
 
 

@@ -28,7 +28,7 @@ from .arbiter import NEVER, Activity, CorePath, DramController, Moment, Port
 from .job import Demand
 from .standstill import CycleLimitReached, queued, standing
 from .stream import Loaded, Meeting, Stream, Way
-from .turns import Turns
+from .turns import Told, Turns
 
 Retire = Callable[[int, int, int], None]
 """Called when an instruction retires: index of the stream, position, cycle."""
@@ -119,9 +119,16 @@ class Engine:
         loaded: the streams.
         retire: called for every retirement, in order; None where nobody wants to know.
         demands: how often each job is called; None for once.
+        told: called with every call of a job that has ended; None where nobody wants to know.
     """
 
-    def __init__(self, loaded: Loaded, retire: Retire | None = None, demands: Sequence[Demand] | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        retire: Retire | None = None,
+        demands: Sequence[Demand] | None = None,
+        told: Told | None = None,
+    ) -> None:
         self._loaded = loaded
         self._retire = retire
         self._env = Environment()
@@ -155,6 +162,7 @@ class Engine:
             demands=demands or [Demand() for _ in loaded.jobs],
             begin=self._begin_run,
             stop=demands is not None,
+            told=told,
         )
 
     def run(self, max_cycles: int | None = None) -> Timeline:

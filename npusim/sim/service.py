@@ -14,7 +14,7 @@ from npusim.errors import UsageError
 from .engine import Engine
 from .job import Demand, Job, Mode
 from .loader import job_name, load
-from .turns import Call
+from .turns import Call, Told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,12 @@ class Served:
 
 
 def serve(
-    hardware: Hardware, jobs: Sequence[Job], demands: Sequence[Demand], *, allow_unverified: bool = False
+    hardware: Hardware,
+    jobs: Sequence[Job],
+    demands: Sequence[Demand],
+    *,
+    allow_unverified: bool = False,
+    told: Told | None = None,
 ) -> Served:
     """Call programs side by side until every one of them has been called as often as demanded.
 
@@ -47,6 +52,7 @@ def serve(
         jobs: what to call; jobs that share a core take turns, in the order of requests.
         demands: one for each job.
         allow_unverified: run programs that are not proven; one that stands still for good is an error.
+        told: called with every call when it has ended.
 
     Raises:
         UsageError: jobs that do not fit the machine, or demands that make no sense.
@@ -58,7 +64,7 @@ def serve(
     for job, demand in zip(jobs, demands, strict=True):
         _check(job, demand)
     loaded = load(hardware, jobs, Mode.TIME, allow_unverified)
-    engine = Engine(loaded, demands=demands)
+    engine = Engine(loaded, demands=demands, told=told)
     if jobs:
         engine.run()
     turns, numbers = engine.turns, range(len(jobs))

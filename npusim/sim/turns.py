@@ -42,6 +42,10 @@ class Call(NamedTuple):
     end: int
 
 
+Told = Callable[[Call], None]
+"""Told about every call when it has ended."""
+
+
 class Turns:
     """The queue for the cores.
 
@@ -52,6 +56,7 @@ class Turns:
         demands: by job.
         begin: called with a job when a run of its program begins, in this cycle.
         stop: whether the simulation ends when every demand is met; else every job is requested once.
+        told: called with every call that has ended; None where nobody wants to know.
     """
 
     def __init__(
@@ -62,12 +67,13 @@ class Turns:
         demands: Sequence[Demand],
         begin: Callable[[int], None],
         stop: bool,
+        told: Told | None = None,
     ) -> None:
         self.calls: list[Call] = []
         self._env = env
         self._cores = [frozenset(mine) for mine in cores]
         self._arrivals, self._demands = arrivals, demands
-        self._begin, self._stop = begin, stop
+        self._begin, self._stop, self._told = begin, stop, told
         self._requests: list[deque[int]] = [deque() for _ in demands]  # by job: cycles of those without cores yet
         self._queue: list[tuple[int, int]] = []  # (cycle in which it joined, job), the first to be served first
         self._at_work: dict[int, tuple[int, int]] = {}  # job -> cycles of its request and of its begin
@@ -102,6 +108,8 @@ class Turns:
             return
         now, demand = int(self._env.now), self._demands[job]
         self.calls.append(Call(job, *self._at_work.pop(job), now))
+        if self._told is not None:
+            self._told(self.calls[-1])
         self._missing[job] -= 1
         if self._stop:
             if demand.period_cycles is None:

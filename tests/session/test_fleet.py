@@ -140,6 +140,12 @@ def test_a_fleet_of_built_models(chain_built, several_built):
     assert again.records() == fleet.records()
 
 
+def test_progress_is_told(chain_built):
+    shares: list[float] = []
+    simulate_fleet([chain_built], fps=1_000, repeat=3, warmup=1, report=shares.append)
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+
+
 def test_records_are_flat(chain_built):
     for row in simulate_fleet([chain_built, chain_built], affinity=[0b011, 0b110], fps=100).records():
         assert {"model", "npu_mode", "affinity", "alone_ms", "avg_ms", "p99_ms", "fps", "missed", "slowdown"} <= set(

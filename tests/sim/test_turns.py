@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from isa.assembler import assemble
 from npusim.config import load
 from npusim.errors import CycleLimitError, DeadlockError, UsageError
-from npusim.sim import Demand, Job, Mode, serve, simulate
+from npusim.sim import Call, Demand, Job, Mode, serve, simulate
 from tests.sim.reference_model import Pace, reference_calls
 from tests.sim.test_hand_computed_machine import MATMUL_18
 
@@ -209,6 +209,14 @@ def test_requests_that_had_no_answer_are_known():
     assert [call.end for call in served.calls[0]] == [10, 20]
     assert served.open_requests == ((12, 18),)
     assert serve(SMALL, [], []).calls == ()
+
+
+def test_every_call_is_told_when_it_has_ended():
+    told: list[Call] = []
+    jobs = [Job(program=busy(10), cores=(0,)), Job(program=busy(4), cores=(1,))]
+    served = serve(SMALL, jobs, [Demand(calls=2), Demand()], told=told.append)
+    assert [call.end for call in told] == [4, 8, 10, 12, 16, 20, 20]
+    assert sorted(told) == sorted(call for row in served.calls for call in row)
 
 
 def test_bytes_of_a_call_are_those_of_all_its_runs():
