@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from npusim.session.builder import Built
     from npusim.session.quantization import Prepared
 
-STARTS = {"optimize": 0.0, "calibrate": 0.05, "quantize": 0.4, "import": 0.5, "compile": 0.55, "verify": 0.85,
+STARTS = {"optimize": 0.0, "equalize": 0.02, "smooth": 0.03, "calibrate": 0.05, "quantize": 0.3, "mix": 0.32,
+          "correct": 0.4, "analyze": 0.45, "import": 0.5, "compile": 0.55, "verify": 0.85,
           "simulate": 0.95, "write": 0.99}  # fmt: skip
 """How much of a build is done when a stage begins; typical, for the bar only."""
 

@@ -34,6 +34,7 @@ from npusim.session.summaries import summary_of
 
 if TYPE_CHECKING:
     from npusim.graph import Graph
+    from npusim.quant.mixed import CyclesOf
     from npusim.quant.settings import Samples
     from npusim.report.summary import Summary
     from npusim.session.inference import InferenceSession
@@ -177,8 +178,14 @@ def build(
     machine = find_hardware(hardware if isinstance(hardware, Hardware) else asked.target_hardware)
     cores = cores_of(asked.npu_mode, machine)
     stage = Stages(report, progress)
+
+    def cycles_of(quantized: onnx.ModelProto) -> int:
+        return build(
+            quantized, npu_mode=asked.npu_mode, hardware=machine, model_type=QUANTIZED, cpu_fallback=asked.cpu_fallback
+        ).cycles
+
     with stage.several() as tell:  # a float model is quantized
-        prepared = prepare_model(model, configuration, calibration=calibration, report=tell)
+        prepared = prepare_model(model, configuration, calibration=calibration, report=tell, cycles_of=cycles_of)
     with stage("import"):  # ONNX to integer operations
         load_again = partial(
             load_graph, prepared.model, prepared.open_shapes, constants=constants, cpu_fallback=asked.cpu_fallback
@@ -240,6 +247,7 @@ def prepare_model(
     *,
     calibration: Samples | None = None,
     report: Progress | None = None,
+    cycles_of: CyclesOf | None = None,
 ) -> Prepared:
     """What is compiled: the quantized model of a float one, for several builds of it.
 
@@ -248,6 +256,7 @@ def prepare_model(
         configuration: says how.
         calibration: samples to use instead of the configuration's.
         report: told about each stage of quantization and the share of it that is done.
+        cycles_of: asked by automatic mixed precision what its choice costs.
 
     Raises:
         NpusimError: as ``build``.
@@ -263,7 +272,7 @@ def prepare_model(
     shapes = parse_shapes(configuration.build.input_shapes)
     if isinstance(model, Graph):
         return Prepared(model=model, model_type=QUANTIZED, open_shapes=shapes, configuration=configuration)
-    return prepare(model, configuration, shapes, calibration=calibration, report=report)
+    return prepare(model, configuration, shapes, calibration=calibration, report=report, cycles_of=cycles_of)
 
 
 def parse_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:

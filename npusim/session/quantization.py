@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,12 @@ from npusim.session.configuration import Configuration, InputConfig
 from npusim.session.files import write_bytes
 from npusim.session.preprocessing import check_tensor_names, entry_for, model_preparation, preparations
 from npusim.session.processors import with_processors
+from npusim.session.stages import Progress
 
 if TYPE_CHECKING:
     from npusim.graph import Graph
     from npusim.quant import Quantized
+    from npusim.quant.mixed import CyclesOf
 
 FLOAT, QUANTIZED = "ONNX", "QuantONNX"
 
@@ -75,7 +77,8 @@ def prepare(
     shapes: Shapes,
     *,
     calibration: Samples | None = None,
-    report: Callable[[str, float], None] | None = None,
+    report: Progress | None = None,
+    cycles_of: CyclesOf | None = None,
 ) -> Prepared:
     """The quantized model of any model.
 
@@ -85,6 +88,7 @@ def prepare(
         shapes: extents of inputs that the model leaves open.
         calibration: samples to use instead of the configuration's.
         report: told about each stage of quantization and the share of it that is done.
+        cycles_of: asked by automatic mixed precision what its choice costs.
 
     Raises:
         UsageError: the model is of another type than the configuration says, or calibration data are missing.
@@ -109,7 +113,7 @@ def prepare(
     if found == FLOAT:
         data = calibration if calibration is not None else open_samples(sources(tensors, configuration))
         notes = _data_notes(configuration) if calibration is None else ()
-        quantized, samples = _quantize(proto, data, configuration, shapes, report), len(data)
+        quantized, samples = _quantize(proto, data, configuration, shapes, report, cycles_of), len(data)
         proto = quantized.model
     proto = with_processors(proto, tensors, configuration)
     return Prepared(
@@ -287,12 +291,14 @@ def _quantize(
     samples: Samples,
     configuration: Configuration,
     shapes: Shapes,
-    report: Callable[[str, float], None] | None,
+    report: Progress | None,
+    cycles_of: CyclesOf | None,
 ) -> Quantized:
     from npusim.quant import quantize
 
     try:
-        return quantize(proto, samples, settings_of(configuration), input_shapes=shapes, report=report)
+        settings = settings_of(configuration)
+        return quantize(proto, samples, settings, input_shapes=shapes, report=report, cycles_of=cycles_of)
     except UsageError as error:
         if str(error).startswith("layer_configs["):  # a selector of the configuration: say which file's
             path, _, message = str(error).partition(": ")
@@ -307,20 +313,30 @@ def write_quantized(prepared: Prepared, folder: Path) -> tuple[Path, ...]:
     """Write what quantization made of a float model below a folder, in the vendor's places; nothing for another.
 
     Returns:
-        The files: the optimized float model, the quantized one, and its table as JSON and as text.
+        The files: the optimized float model, the quantized one, its table as JSON and as text, and the precision
+        analysis where it was asked for.
     """
     quantized = prepared.quantized
     if quantized is None or not isinstance(prepared.model, onnx.ModelProto):
         return ()
+    from npusim.quant.precision_report import format_analysis, record
     from npusim.quant.table import format_table
 
-    rows = [asdict(row) for row in quantized.table]
+    promoted = None if quantized.mixed is None else asdict(quantized.mixed)
+    table = {"layers": [asdict(row) for row in quantized.table], "auto_mix_precision": promoted}
     contents = {
         "frontend/optimized.onnx": quantized.float_model.SerializeToString(),
         "quant/quant_axmodel.onnx": prepared.model.SerializeToString(),
-        "quant/quant_axmodel.json": (json.dumps({"layers": rows}, indent=2) + "\n").encode(),
+        "quant/quant_axmodel.json": _json(table),
         "quant/debug/quantization_table.txt": format_table(quantized.table).encode(),
     }
+    if quantized.analysis is not None:
+        contents["quant/debug/precision_analysis_table.txt"] = format_analysis(quantized.analysis).encode()
+        contents["quant/debug/precision_analysis.json"] = _json(record(quantized.analysis))
     for name, content in contents.items():
         write_bytes(folder / name, content)
     return tuple(folder / name for name in contents)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
