@@ -15,6 +15,8 @@ from npusim.cli.text import count, table
 from npusim.errors import UsageError
 
 if TYPE_CHECKING:
+    from npusim.quant.mixed import Mixed
+    from npusim.quant.precision import Analysis
     from npusim.session.builder import Built
     from npusim.session.quantization import Prepared
 
@@ -22,6 +24,10 @@ STARTS = {"optimize": 0.0, "equalize": 0.02, "smooth": 0.03, "calibrate": 0.05, 
           "correct": 0.4, "analyze": 0.45, "import": 0.5, "compile": 0.55, "verify": 0.85,
           "simulate": 0.95, "write": 0.99}  # fmt: skip
 """How much of a build is done when a stage begins; typical, for the bar only."""
+
+
+WORST = 5
+"""Layers of a precision analysis that are printed."""
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -119,4 +125,34 @@ def _print_quantization(prepared: Prepared) -> None:
     rows = [(ops, amount, *types) for (ops, *types), amount in sorted(kinds.items())]
     print()
     print(table(("operators", "layers", "type", "weights", "observer"), rows, "<><<<"))
+    if prepared.quantized.rescaled:
+        print(f"\nchannels made even in {count(len(prepared.quantized.rescaled), 'tensor')}")
+    if prepared.quantized.mixed is not None:
+        _print_mixed(prepared.quantized.mixed)
+    if prepared.quantized.analysis is not None:
+        _print_analysis(prepared.quantized.analysis)
     print()
+
+
+def _print_mixed(mixed: Mixed) -> None:
+    """Which layers got 16 bits, what it did for the outputs, and what it cost."""
+    metric = mixed.target.metric
+    print(f"\nauto_mix_precision {mixed.target}: 16 bit for {count(len(mixed.layers), 'layer')}")
+    for layer in mixed.layers:
+        print(f"  {layer}")
+    print(f"  {metric} of the outputs {mixed.before:.6g} -> {mixed.after:.6g}")
+    if mixed.cycles_before is not None and mixed.cycles_after is not None:
+        change = mixed.cycles_after / mixed.cycles_before - 1 if mixed.cycles_before else 0.0
+        print(f"  cycles {mixed.cycles_before:,} -> {mixed.cycles_after:,} ({change:+.1%})")
+
+
+def _print_analysis(analysis: Analysis) -> None:
+    """The layers that lose most; the whole table is written."""
+    worst = sorted(analysis.layers, key=lambda layer: layer.snr_db)[:WORST]
+    rows = [(layer.layer, layer.op, layer.dtype, f"{layer.cosine:.6f}", f"{layer.snr_db:.2f}") for layer in worst]
+    print(
+        f"\nprecision analysis, {analysis.method}, {count(analysis.samples, 'sample')}: lowest signal-to-noise ratios\n"
+    )
+    print(table(("layer", "operator", "type", "cosine", "SNR dB"), rows, "<<<"))
+    for output in analysis.outputs:
+        print(f"output {output.layer}: cosine {output.cosine:.6f}, SNR {output.snr_db:.2f} dB")

@@ -5,6 +5,7 @@ Called by ``builder`` and ``npusim compare``. Quantization is done in ``npusim.q
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from npusim.graph import Graph
     from npusim.quant import Quantized
     from npusim.quant.mixed import CyclesOf
+    from npusim.quant.precision import Analysis
 
 FLOAT, QUANTIZED = "ONNX", "QuantONNX"
 
@@ -309,33 +311,65 @@ def _quantize(
 # -------------------------------------------------------------------------------------------------------------- files
 
 
+OPTIMIZED = "frontend/optimized.onnx"
+QUANTIZED_MODEL = "quant/quant_axmodel.onnx"
+LAYERS = "quant/quant_axmodel.json"
+LAYERS_TEXT = "quant/debug/quantization_table.txt"
+ANALYSIS_TEXT = "quant/debug/precision_analysis_table.txt"
+ANALYSIS = "quant/debug/precision_analysis.json"
+ANALYSIS_PLOT = "quant/debug/precision_analysis.png"
+FILES = (OPTIMIZED, QUANTIZED_MODEL, LAYERS, LAYERS_TEXT, ANALYSIS_TEXT, ANALYSIS, ANALYSIS_PLOT)
+"""What may be written, most of it in the vendor's places."""
+
+
 def write_quantized(prepared: Prepared, folder: Path) -> tuple[Path, ...]:
-    """Write what quantization made of a float model below a folder, in the vendor's places; nothing for another.
+    """Write what quantization made of a float model below a folder, and remove what an earlier build left there.
 
     Returns:
-        The files: the optimized float model, the quantized one, its table as JSON and as text, and the precision
-        analysis where it was asked for.
+        The files: for a float model the optimized one, the quantized one, its layers, and the precision analysis where
+        it was asked for (with a plot where matplotlib is installed).
     """
+    contents = _contents(prepared)
+    for name in FILES:
+        if name in contents:
+            write_bytes(folder / name, contents[name])
+        else:
+            (folder / name).unlink(missing_ok=True)
+    return tuple(folder / name for name in contents)
+
+
+def _contents(prepared: Prepared) -> dict[str, bytes]:
     quantized = prepared.quantized
     if quantized is None or not isinstance(prepared.model, onnx.ModelProto):
-        return ()
+        return {}
     from npusim.quant.precision_report import format_analysis, record
     from npusim.quant.table import format_table
 
     promoted = None if quantized.mixed is None else asdict(quantized.mixed)
-    table = {"layers": [asdict(row) for row in quantized.table], "auto_mix_precision": promoted}
+    layers = {"layers": [asdict(row) for row in quantized.table], "auto_mix_precision": promoted}
     contents = {
-        "frontend/optimized.onnx": quantized.float_model.SerializeToString(),
-        "quant/quant_axmodel.onnx": prepared.model.SerializeToString(),
-        "quant/quant_axmodel.json": _json(table),
-        "quant/debug/quantization_table.txt": format_table(quantized.table).encode(),
+        OPTIMIZED: quantized.float_model.SerializeToString(),
+        QUANTIZED_MODEL: prepared.model.SerializeToString(),
+        LAYERS: _json(layers),
+        LAYERS_TEXT: format_table(quantized.table).encode(),
     }
     if quantized.analysis is not None:
-        contents["quant/debug/precision_analysis_table.txt"] = format_analysis(quantized.analysis).encode()
-        contents["quant/debug/precision_analysis.json"] = _json(record(quantized.analysis))
-    for name, content in contents.items():
-        write_bytes(folder / name, content)
-    return tuple(folder / name for name in contents)
+        contents[ANALYSIS_TEXT] = format_analysis(quantized.analysis).encode()
+        contents[ANALYSIS] = _json(record(quantized.analysis))
+        contents |= _plot(quantized.analysis)
+    return contents
+
+
+def _plot(analysis: Analysis) -> dict[str, bytes]:
+    from npusim.quant.precision_report import plot
+
+    try:
+        figure = plot(analysis)
+    except ImportError:
+        return {}
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=120)
+    return {ANALYSIS_PLOT: stream.getvalue()}
 
 
 def _json(value: Any) -> bytes:

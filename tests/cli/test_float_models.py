@@ -63,6 +63,27 @@ def test_a_build_from_a_float_model_reads_like_a_build(capsys, place, tmp_path):
     assert written == {str(path) for path in tmp_path.rglob("*") if path.is_file()}
 
 
+def test_precision_is_kept_and_shown_where_it_is_asked_for(capsys, place, tmp_path):
+    words = ["--input", place / "colours.onnx", "--output_dir", tmp_path, "--config", place / "c.json"]
+    asked = ["--quant.auto_mix_precision", "snr:75", "--quant.precision_analysis", "--quant.enable_bias_correction"]
+    code, out, _ = npusim(capsys, "build", *words, *asked)
+    assert code == 0
+    before, after = map(float, re.search(r"snr of the outputs (\S+) -> (\S+)", out).groups())
+    assert before < 75 <= after
+    cycles = re.search(r"cycles ([\d,]+) -> ([\d,]+) \(\+", out)
+    assert re.search(r"^layer +operator +type +cosine +SNR dB$", out, flags=re.MULTILINE)
+    debug = tmp_path / "quant" / "debug"
+    layers = json.loads((debug / "precision_analysis.json").read_text())["layers"]
+    table = (debug / "precision_analysis_table.txt").read_text()
+    assert all(layer["layer"] in table for layer in layers)
+    record = json.loads((tmp_path / "quant" / "quant_axmodel.json").read_text())
+    assert f"{record['auto_mix_precision']['cycles_after']:,}" == cycles[2]
+    assert {layer["data_type"] for layer in record["layers"]} >= {"U16"}
+    # another build without an analysis leaves no old one beside the new model
+    assert npusim(capsys, "build", *words)[0] == 0
+    assert sorted(path.name for path in debug.iterdir()) == ["quantization_table.txt"]
+
+
 def test_an_image_is_classified_as_the_boards_sample_prints_it(capsys, place, tmp_path):
     words = ["-m", place / "out" / "compiled.axmodel", "-i", place / "green.png", "-r", "100"]
     code, out, err = npusim(capsys, "classify", *words, "--labels", place / "labels.txt", "--json", tmp_path / "c.json")

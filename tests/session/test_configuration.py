@@ -1,7 +1,9 @@
 """The build configuration: files of three kinds and flags become one record, or one error that names the key."""
 
 import json
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -283,6 +285,17 @@ def test_mistakes_in_flags(flags, message):
     with pytest.raises(ConfigError) as caught:
         load(None, flags)
     assert message in str(caught.value)
+
+
+def test_the_documents_example_is_a_configuration(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "build.md").read_text(encoding="utf-8")
+    example = text.split("```\n")[1]
+    build = load(write(tmp_path, "c.json", example)).build
+    assert build.quant.layer_configs[0].data_type == "U16"
+    named = set(re.findall(r"--([a-z_]+(?:\.[a-z_]+)+)", text))
+    short = {path.replace("input_configs.", "") for path in KEYS}
+    assert named
+    assert named <= KEYS.keys() | short
 
 
 def test_keys_that_change_nothing_say_so():
