@@ -92,8 +92,7 @@ def test_the_quantized_file_runs_in_onnxruntime_and_computes_what_the_machine_do
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("channel", [0, 1, 2])
-@pytest.mark.parametrize("npu_mode", ["NPU1", "NPU3"])
+@pytest.mark.parametrize(("channel", "npu_mode"), [(0, "NPU1"), (1, "NPU3"), (2, "NPU2")])
 def test_pictures_are_classified_from_file_to_label(configured, tmp_path, channel, npu_mode):
     pixels_in = {"input_processors": [{"src_dtype": "U8", "src_layout": "NHWC", "src_format": "BGR"}]}
     for config in (configured, configured | pixels_in):
