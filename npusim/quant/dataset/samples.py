@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from npusim.quant.dataset import arrays, image
-from npusim.quant.dataset.archive import LARGEST_MEMBER_BYTES, Archive, open_archive
+from npusim.quant.dataset.archive import LARGEST_MEMBER_BYTES, Archive, Read, open_archive
 from npusim.quant.dataset.errors import DatasetError
 from npusim.quant.dataset.image import Preparation
 from npusim.quant.settings import Feeds
@@ -102,8 +104,10 @@ class DataSamples:
         return self._size
 
     def __iter__(self) -> Iterator[Feeds]:
-        for index in range(self._size):
-            yield {stream.name: stream.array(index) for stream in self._streams}
+        with ExitStack() as opened:
+            arrays = {stream.name: opened.enter_context(stream.opened()) for stream in self._streams}
+            for index in range(self._size):
+                yield {name: array(index) for name, array in arrays.items()}
 
 
 class _Seeded:
@@ -116,7 +120,11 @@ class _Seeded:
     def __len__(self) -> int:
         return 0
 
-    def array(self, index: int) -> Array:
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[int], Array]]:
+        yield self._array
+
+    def _array(self, index: int) -> Array:
         digest = hashlib.sha256(f"{index}:{self.name}".encode()).digest()
         generator = np.random.default_rng(int.from_bytes(digest[:8], "little"))
         if self._tensor.dtype.kind == "f":
@@ -127,7 +135,7 @@ class _Seeded:
 class _Files:
     """An array from each file of an archive."""
 
-    def __init__(self, source: Source, archive: Archive, read: Callable[[bytes, str], Array]) -> None:
+    def __init__(self, source: Source, archive: Archive, content: Callable[[bytes, str], Array]) -> None:
         self.name = source.tensor.name
         suffixes = _SUFFIXES[source.format]
         names = [name for name in archive.names if name.lower().endswith(suffixes)]
@@ -137,15 +145,20 @@ class _Files:
             raise DatasetError(f"holds {wanted}, only {held}", archive.source)
         self._names = names if source.size < 0 else names[: source.size]
         self._archive = archive
-        self._read = read
+        self._content = content
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def array(self, index: int) -> Array:
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[int], Array]]:
+        with self._archive.opened() as read:
+            yield partial(self._array, read)
+
+    def _array(self, read: Read, index: int) -> Array:
         name = self._names[index]
         try:
-            return self._read(self._archive.read(name), name)
+            return self._content(read(name), name)
         except DatasetError as error:
             raise error.at(self._archive.source, name) from error
 
