@@ -95,6 +95,21 @@ def test_what_is_no_image_is_refused(data, message):
         Preparation(height=2, width=2).apply(data, "a.png")
 
 
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF"])
+def test_formats_that_are_read(format_):
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4), (200, 100, 50)).save(stream, format_)
+    found = Preparation(height=4, width=4, layout="NHWC", dtype="u8").apply(stream.getvalue(), "a")
+    np.testing.assert_allclose(found, np.broadcast_to([200, 100, 50], found.shape), atol=20)
+
+
+def test_a_format_that_starts_programs_is_not_read():
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(stream, "EPS")
+    with pytest.raises(DatasetError, match="is no image"):
+        Preparation(height=4, width=4).apply(stream.getvalue(), "a.jpg")
+
+
 def test_an_image_of_too_many_pixels_is_refused_by_its_header(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(DatasetError, match=r"a\.png: has too many pixels"):

@@ -22,6 +22,9 @@ COLOURS = ("RGB", "BGR", "GRAY")
 LAYOUTS = ("NCHW", "NHWC")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".gif", ".tif", ".tiff")
 
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF")
+"""Pillow knows others, for some of which it starts programs (EPS)."""
+
 RESIZE_RATIO = 256 / 224
 """An image is scaled until its shorter side is so many times the input, and its centre taken: ImageNet's evaluation."""
 
@@ -110,7 +113,7 @@ def _decoded(data: bytes, name: str, colours: str) -> Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 if image.mode not in _DEPTHS:
                     raise DatasetError(f"has pixels of type {image.mode!r}, not of 8 bits", "", name)
                 upright = ImageOps.exif_transpose(image)
