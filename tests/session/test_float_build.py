@@ -18,7 +18,7 @@ from npusim.session.builder import STAGES
 from npusim.session.classification import classify, preparation_of, top
 from npusim.session.configuration import load
 from npusim.session.labels import class_names, imagenet_names
-from npusim.session.quantization import settings_of, type_of
+from npusim.session.quantization import is_random, settings_of, type_of
 from tests.graph.tiny import Builder
 from tests.quant.test_dataset_archives import pack
 from tests.quant.test_dataset_samples import npy, png
@@ -141,6 +141,16 @@ def test_random_data_say_so(tmp_path):
     (note,) = built.prepared.notes
     assert note == "calibrated with random data: its cycles are right, its values mean nothing"
     assert built.prepared.samples == 4
+
+
+def test_one_random_input_makes_the_values_meaningless():
+    entries = [{"calibration_format": "Image"}, {"calibration_format": "Random"}]
+    config = {"model_type": "ONNX", "quant": {"input_configs": entries}}
+    assert is_random(config)
+    assert not is_random({**config, "quant": {"input_configs": entries[:1]}})
+    assert not is_random({**config, "quant": {"input_configs": []}})
+    assert not is_random({**config, "model_type": "QuantONNX"})
+    assert not is_random({})  # built before there were float models
 
 
 def test_external_data_are_read_from_the_models_folder_only(tmp_path):
