@@ -24,13 +24,13 @@ from pathlib import Path
 from onnx import ModelProto
 
 from . import import_onnx, lowering, ops, tidy
-from .fold import fold
+from .fold import FOLDED_ONLY, fold
 from .ir import Array, Graph, Node, Quantization, Tensor
 from .pointwise import Expression, Step
 from .recognise import recognise
 from .refusal import ENTRIES, ModelError, UnsupportedError, refuse_empty, unsupported
 from .rules import INTEGER_RULES, MOVES, express
-from .rules.expression import POINTWISE
+from .rules.expression import CONDITIONAL, POINTWISE
 from .unpack import FORMS, RENAMED, unpack
 
 __all__ = ["Expression", "Graph", "ModelError", "Node", "Quantization", "Step", "Tensor", "UnsupportedError", "load",
@@ -92,6 +92,11 @@ def support_table() -> list[tuple[str, tuple[str, ...]]]:
     table: dict[str, tuple[str, ...]] = {name: entry.sentences for name, entry in ENTRIES.items()}
     for name in POINTWISE:
         table.setdefault(name, ("it needs one live input, and numbers as its other operands",))
+    for name in CONDITIONAL:
+        condition = "it needs one live input, numbers as its other operands, and a Where or a Cast to float behind it"
+        table.setdefault(name, (condition,))
+    for name in FOLDED_ONLY:
+        table.setdefault(name, ("it needs a result that follows from constants and shapes",))
     for name in (*MOVES, *INTEGER_RULES, *RENAMED, "QuantizeLinear", "DequantizeLinear", "Constant"):
         table.setdefault(name, ())
     for name in FORMS:

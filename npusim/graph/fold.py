@@ -31,10 +31,14 @@ NOT_FOLDED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLi
                         "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"})  # fmt: skip
 """Quantization is kept for its integers, random numbers because they are no constants."""
 
+FOLDED_ONLY = ("ConstantOfShape", "NonZero", "Range", "Shape", "Size")
+"""Operators that exporters use for arithmetic on shapes, and that stand for no operation of the graph."""
+
 SAME_TYPE = frozenset(
     {
         "LayerNormalization", "SimplifiedLayerNormalization", "com.microsoft.Gelu", "com.microsoft.FastGelu",
-        "com.microsoft.QuickGelu", "com.microsoft.BiasGelu", "Gelu", "HardSwish", "Mish", "RMSNormalization", "Swish",
+        "com.microsoft.QuickGelu", "com.microsoft.BiasGelu", "Gelu", "GroupNormalization", "HardSwish", "Mish",
+        "RMSNormalization", "Swish",
     }
 )  # fmt: skip
 """Operators whose result has the type of their first input, for versions that ONNX itself does not describe."""

@@ -51,6 +51,7 @@ def _negative_branch(x: Any, negative: Any) -> Any:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": np.abs,
+    "and": lambda x, y: np.logical_and(x, y).astype(np.float64),
     "acos": np.arccos,
     "acosh": np.arccosh,
     "add": np.add,
@@ -65,20 +66,27 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "cosh": np.cosh,
     "div": np.divide,
     "elu": lambda x, alpha: _negative_branch(x, alpha * np.expm1(x)),
+    "equal": lambda x, y: np.equal(x, y).astype(np.float64),
     "erf": erf,
     "exp": np.exp,
     "floor": np.floor,
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
+    "greater": lambda x, y: np.greater(x, y).astype(np.float64),
+    "greater_or_equal": lambda x, y: np.greater_equal(x, y).astype(np.float64),
     "hard_sigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0.0, 1.0),
     "hard_swish": lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
     "leaky_relu": lambda x, alpha: _negative_branch(x, alpha * x),
+    "less": lambda x, y: np.less(x, y).astype(np.float64),
+    "less_or_equal": lambda x, y: np.less_equal(x, y).astype(np.float64),
     "log": np.log,
     "max": np.maximum,
     "min": np.minimum,
     "mish": lambda x: x * np.tanh(softplus(x)),
     "mul": np.multiply,
     "neg": np.negative,
+    "not": lambda x: np.logical_not(x).astype(np.float64),
+    "or": lambda x, y: np.logical_or(x, y).astype(np.float64),
     "pow": np.power,
     "quick_gelu": lambda x, alpha: x * sigmoid(alpha * x),
     "reciprocal": np.reciprocal,
@@ -97,8 +105,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tan": np.tan,
     "tanh": np.tanh,
     "thresholded_relu": lambda x, alpha: np.where(x > alpha, x, 0.0),
+    "where": lambda x, y, z: np.where(x != 0, y, z),
+    "xor": lambda x, y: np.logical_xor(x, y).astype(np.float64),
 }
-"""The functions a step may name: float64 arrays and numbers in, float64 array out, elementwise."""
+"""The functions a step may name: float64 arrays and numbers in, float64 array out, elementwise; true is 1, false 0."""
 
 
 @dataclass(frozen=True, slots=True)

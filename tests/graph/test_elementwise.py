@@ -82,6 +82,28 @@ def test_a_relu_behind_a_sum_is_its_clamp():
     assert differing <= 1
 
 
+@pytest.mark.parametrize("dtype", ["u8", "s16"])
+@pytest.mark.parametrize(("number", "first", "op"), [(-np.inf, True, "min"), (-1e4, False, "min"), (1e4, True, "max")])
+def test_a_mask_is_a_minimum_or_maximum(dtype, number, first, op):
+    m = Builder()
+    x = m.real_input("x", [3, 4, 50], 0.05, 100, dtype)
+    stays = m.constant(m.random.random((4, 50)) < 0.5)
+    operands = (x, m.constant(np.float32(number)))
+    m.result(m.op("Where", stays, *(operands if first else operands[::-1])), 0.04, 90, dtype)
+    loaded, differing, largest, _ = compare(m.model(), plain=True)
+    assert operations(loaded) == [op]
+    assert largest <= 1
+    assert differing <= 3
+
+
+def test_a_mask_with_a_number_in_range_is_refused():
+    m = Builder()
+    x = m.real_input("x", [4], 0.05, 100)
+    m.result(m.op("Where", m.constant(np.array([True, False, True, True])), x, m.constant(np.float32(1))), 0.04, 90)
+    with pytest.raises(graph.UnsupportedError, match="it needs a number at an end of what its result can hold"):
+        graph.require_integer(graph.load(m.model()))
+
+
 # ------------------------------------------------------------------------------------------ functions of one variable
 
 
@@ -116,6 +138,11 @@ def tanh_of_softplus(m: Builder, x: str) -> str:
     return m.op("Mul", x, chain(m, x, ("Softplus",), ("Tanh",)))
 
 
+def band(m: Builder, x: str) -> str:
+    low, high = m.constant(np.float32(-1)), m.constant(np.float32(2))
+    return m.op("And", m.op("LessOrEqual", x, high), m.op("Not", m.op("Less", x, low)))
+
+
 PATTERNS = {
     "silu": (silu, "mul(x, sigmoid(x))"),
     "gelu of erf": (gelu_erf, "mul(mul(x, add(erf(div(x, 1.41421354)), 1)), 0.5)"),
@@ -135,6 +162,19 @@ PATTERNS = {
     "quantized constant": (
         lambda m, x: m.op("Erf", m.op("Mul", x, m.dequantize(np.array(5, np.int8), 0.25))), "erf(mul(x, 1.25))"),
     "log of sqrt": (lambda m, x: chain(m, x, ("Abs",), ("Sqrt",), ("Log",)), "log(sqrt(abs(x)))"),
+    "threshold": (
+        lambda m, x: m.op("Where", m.op("Greater", x, m.constant(np.float32(0.5))), x, m.constant(np.float32(-1))),
+        "where(greater(x, 0.5), x, -1)"),
+    "band": (lambda m, x: m.op("Mul", x, m.op("Cast", band(m, x), to=1)),
+             "mul(x, and(less_or_equal(x, 2), not(less(x, -1))))"),
+    "one of two": (
+        lambda m, x: m.op("Where", m.op("Xor", m.op("GreaterOrEqual", x, m.constant(np.float32(1))),
+                                        m.op("Equal", x, m.constant(np.float32(0)))), m.op("Neg", x), m.op("Abs", x)),
+        "where(xor(greater_or_equal(x, 1), equal(x, 0)), neg(x), abs(x))"),
+    "either": (
+        lambda m, x: m.op("Cast", m.op("Or", m.op("Less", x, m.constant(np.float32(-3))),
+                                       m.op("Greater", x, m.constant(np.float32(3)))), to=1),
+        "or(less(x, -3), greater(x, 3))"),
     "through a dropout": (lambda m, x: m.op("Exp", m.op("Dropout", m.op("Tanh", x))), "exp(tanh(x))"),
 }  # fmt: skip
 
@@ -184,7 +224,7 @@ def test_an_expression_names_what_it_uses_twice():
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_take_arrays_and_extremes_without_a_warning(name):
-    arity = {"clip": 3, "hard_sigmoid": 3, "selu": 3, "shrink": 3}.get(name, 2)
+    arity = {"clip": 3, "hard_sigmoid": 3, "selu": 3, "shrink": 3, "where": 3}.get(name, 2)
     if name in POINTWISE_OF_ONE:
         arity = 1
     x = np.array([-1e300, -1000.0, -1.0, 0.0, 1.0, 1000.0, 1e300])
@@ -195,8 +235,9 @@ def test_functions_take_arrays_and_extremes_without_a_warning(name):
 
 POINTWISE_OF_ONE = {
     name for name in FUNCTIONS
-    if name not in ("add", "celu", "clip", "div", "elu", "hard_sigmoid", "leaky_relu", "max", "min", "mul", "pow",
-                    "quick_gelu", "selu", "shrink", "sub", "thresholded_relu")
+    if name not in ("add", "and", "celu", "clip", "div", "elu", "equal", "greater", "greater_or_equal", "hard_sigmoid",
+                    "leaky_relu", "less", "less_or_equal", "max", "min", "mul", "or", "pow", "quick_gelu", "selu",
+                    "shrink", "sub", "thresholded_relu", "where", "xor")
 }  # fmt: skip
 
 

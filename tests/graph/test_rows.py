@@ -154,6 +154,49 @@ def test_a_layer_norm_with_integers_inside_is_its_operators():
     close(m, "reduce_mean", "sub", "table", "reduce_mean", "table", "div", share=0.05)
 
 
+@pytest.mark.parametrize(("groups", "equal", "norms"), [(2, False, 2), (4, True, 1)])
+def test_group_norm(groups, equal, norms):
+    m = Builder()
+    x = m.real_input("x", [3, 8, 5, 4], 0.05, 120)
+    gain = np.full(8, 1.25) if equal else m.random.uniform(0.5, 1.5, 8)
+    offset = np.zeros(8) if equal else m.random.normal(size=8)
+    operands = [m.constant(array.astype(np.float32)) for array in (gain, offset)]
+    m.result(m.op("GroupNormalization", x, *operands, num_groups=groups), 0.03, 128)
+    loaded, differing, largest, _ = compare(m.model(), plain=True)
+    assert operations(loaded).count("layer_norm") == norms
+    assert largest <= 1
+    assert differing <= 2
+
+
+def test_instance_norm():
+    m = Builder()
+    x = m.real_input("x", [2, 6, 30], 0.05, 120)
+    operands = [m.constant(m.random.uniform(0.5, 1.5, 6).astype(np.float32)) for _ in range(2)]
+    m.result(m.op("InstanceNormalization", x, *operands, epsilon=1e-3), 0.03, 128)
+    loaded, differing, largest, _ = compare(m.model(), plain=True)
+    assert operations(loaded).count("layer_norm") == 6
+    assert largest <= 1
+    assert differing <= 2
+
+
+def test_lp_norm_and_a_row_of_zeros():
+    m = Builder()
+    m.result(m.op("LpNormalization", m.real_input("x", [50, 24], 0.05, 120), axis=-1, p=2), 1 / 128, 128)
+    loaded, differing, largest, _ = compare(m.model(), plain=True)
+    assert operations(loaded) == ["rms_norm"]
+    assert largest <= 1
+    assert differing <= 2
+    zeros = run(loaded, {"x": np.full((50, 24), 120, np.uint8)})
+    assert np.unique(zeros[loaded.outputs[0]]).tolist() == [128]
+
+
+def test_other_lengths_are_refused():
+    m = Builder()
+    m.result(m.op("LpNormalization", m.real_input("x", [5, 4], 0.05, 120), axis=0, p=2))
+    with pytest.raises(graph.UnsupportedError, match="it needs p = 2 and the last axis"):
+        graph.require_integer(graph.load(m.model()))
+
+
 def test_rms_norm_fused_and_spelled_out():
     for spelled in (False, True):
         m = Builder()

@@ -77,6 +77,12 @@ BINARY = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Pow": "pow", 
 """Operators of two or more operands, of which at most one quantized tensor is live."""
 
 
+CONDITIONS = {"And": "and", "Equal": "equal", "Greater": "greater", "GreaterOrEqual": "greater_or_equal",
+              "Less": "less", "LessOrEqual": "less_or_equal", "Not": "not", "Or": "or", "Where": "where",
+              "Xor": "xor"}  # fmt: skip
+"""Operators that make or take conditions: with a Where or a Cast to float behind them, functions like others."""
+
+
 class _Search:
     """One backward search: the steps found so far, and the tensor they start from."""
 
@@ -110,16 +116,22 @@ class _Search:
         if node is None:
             raise Refusal(reader, "it computes on a real input: it needs a QuantizeLinear in front of it")
         self.lowering.check_allowed(node)
-        if node.op in SILENT and value == node.output:
+        if (node.op in SILENT or self._is_cast_truth(node)) and value == node.output:
             return self.argument(node.inputs[0], node)
-        if node.op not in POINTWISE or value != node.output:
+        rule = POINTWISE.get(node.op) or CONDITIONAL.get(node.op)
+        if rule is None or value != node.output:
             raise Refusal(node, "its result stays real: it needs a QuantizeLinear behind it")
         if len(self.steps) >= LONGEST:
             raise Refusal(node, f"it needs at most {LONGEST} operators between two quantizations")
-        step = POINTWISE[node.op](self, node)
+        step = rule(self, node)
         self.source += node.source
         self.steps.append(step)
         return len(self.steps)
+
+    def _is_cast_truth(self, node: SourceNode) -> bool:
+        """Whether a Cast makes 1 and 0 of true and false, which they are here anyway."""
+        types = self.lowering.source.types
+        return node.op == "Cast" and types[node.inputs[0]].dtype == "bool" and types[node.output].dtype == "f32"
 
     def _variable(self, tensor: Tensor, reader: SourceNode) -> int:
         quantization = tensor.quantization
@@ -186,6 +198,11 @@ def _prelu(search: _Search, node: SourceNode) -> Step:
     return Step("leaky_relu", (search.argument(node.inputs[0], node), search.argument(node.inputs[1], node)))
 
 
+def _condition(search: _Search, node: SourceNode) -> Step:
+    check_attributes(node, ())
+    return Step(CONDITIONS[node.op], tuple(search.argument(name, node) for name in node.inputs))
+
+
 POINTWISE: dict[str, Callable[[_Search, SourceNode], Step]] = {
     **dict.fromkeys(PLAIN, _plain),
     **dict.fromkeys(PARAMETERS, _with_parameters),
@@ -197,6 +214,10 @@ POINTWISE: dict[str, Callable[[_Search, SourceNode], Step]] = {
 """Every operator that may stand in an expression."""
 
 
+CONDITIONAL: dict[str, Callable[[_Search, SourceNode], Step]] = dict.fromkeys(CONDITIONS, _condition)
+"""Operators on conditions, and the choice between two values by one."""
+
+
 def express(lowering: Lowering, value: str) -> tuple[Tensor, Expression, tuple[str, ...]] | Refusal | None:
     """A real value as a function of one quantized tensor.
 
@@ -205,7 +226,7 @@ def express(lowering: Lowering, value: str) -> tuple[Tensor, Expression, tuple[s
         cannot be used; None where the value's own operator is not pointwise.
     """
     node = lowering.source.producers[value]
-    if node.op not in POINTWISE:
+    if node.op not in POINTWISE and node.op not in (*CONDITIONAL, "Cast"):
         return None
     search = _Search(lowering)
     try:

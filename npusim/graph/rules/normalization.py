@@ -85,15 +85,25 @@ def _parameter(lowering: Lowering, node: SourceNode, index: int, row: tuple[int,
     return lowering.constant(name, np.array(wide), "f32")
 
 
+def positive_epsilon(node: SourceNode, default: float) -> float:
+    """The epsilon of a normalization.
+
+    Raises:
+        Refusal: it is not above 0.
+    """
+    epsilon = float(np.float32(node.attributes.get("epsilon", default)))
+    if epsilon <= 0:
+        raise Refusal(node, "it needs an epsilon above 0")
+    return epsilon
+
+
 def _norm(lowering: Lowering, node: SourceNode, target: Target, op: str, default_epsilon: float) -> Tensor:
     x = lowering.activation(node.inputs[0])
     assert x is not None
     rank = len(x.shape)
     axis = int(node.attributes.get("axis", -1)) % rank
     row = x.shape[axis:]
-    epsilon = float(np.float32(node.attributes.get("epsilon", default_epsilon)))
-    if epsilon <= 0:
-        raise Refusal(node, "it needs an epsilon above 0")
+    epsilon = positive_epsilon(node, default_epsilon)
     operands = [_parameter(lowering, node, 1, row, 1.0)]
     if op == "layer_norm":
         operands.append(_parameter(lowering, node, 2, row, 0.0))
