@@ -141,6 +141,26 @@ def test_values_inside_that_share_a_name_with_a_tensor_are_renamed():
     assert found.tolist() == [3, 4]
 
 
+def test_constants_inside_of_equal_names_stay_apart():
+    """The weight of one node is called as a tensor of the part is, and as the other weight of another node."""
+    nodes = []
+    for name, source, result, weight in (("one", "t", "w", 2), ("two", "w", "v", 5)):
+        body = onnx.helper.make_graph(
+            [onnx.helper.make_node("Mul", ["a", "w"], ["b"])], "body",
+            *([onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, (2,))] for value in "ab"),
+            [onnx.numpy_helper.from_array(np.full(2, weight, np.float32), "w")],
+        )  # fmt: skip
+        proto = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+        attributes = {"model": proto.SerializeToString()}
+        nodes.append(Node(name=name, op="cpu", inputs=(source,), outputs=(result,), attributes=attributes))
+    tensors = {name: Tensor(name=name, shape=(2,), dtype="f32") for name in "twv"}
+    part = Graph(name="g", inputs=("t",), outputs=("v",), nodes=tuple(nodes), tensors=tensors)
+    joined = onnx.ModelProto.FromString(cpu_model(part))
+    onnx.checker.check_model(joined, full_check=True)
+    [found] = onnxruntime_values(joined, {"t": np.array([1, 3], np.float32)}).values()
+    assert found.tolist() == [10, 30]
+
+
 @pytest.mark.parametrize("constant", [True, False])
 def test_a_cpu_node_that_reads_a_constant_tensor_carries_it(constant):
     data = np.array([1, 2], np.float32) if constant else None
