@@ -4,8 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+import npusim
 from npusim.errors import UsageError
+from npusim.report.chrome import trace_bytes
 from npusim.report.page import embedded, page
+from npusim.session.profiles import profile_model
+from tests.report.trace_format import complaints
+from tests.session.test_cpu_parts import sandwich
 
 
 def data(text):
@@ -53,3 +58,13 @@ def test_marks_of_the_template_are_filled_once(matmul):
 def test_without_profiles_there_is_no_page():
     with pytest.raises(UsageError, match="at least one profile"):
         page([], "1")
+
+
+def test_a_model_of_several_parts_is_one_run_with_its_host_time():
+    profile = profile_model(npusim.build(sandwich(), npu_mode="NPU2", cpu_fallback=True).axmodel)
+    assert len(profile.trace) > 0
+    assert sum(profile.summary.critical_cycles.values()) == profile.summary.cycles
+    (run,) = data(page([profile], "1"))["runs"]
+    assert [part[0] for part in run["host"]] == ["cpu_0"]
+    assert run["figures"]["host_ms"] == profile.summary.host_ms > 0
+    assert complaints(json.loads(trace_bytes(profile))) == []
