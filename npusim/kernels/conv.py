@@ -26,7 +26,7 @@ from .operands import (
     workspace,
     zero_array,
 )  # fmt: skip
-from .threads import split
+from .threads import LEAST_TILES, split
 from .wide import deliver, fits_words, sum_of_planes
 
 _NO_PARTIAL = np.empty((0, 0, 0), np.int32)
@@ -155,7 +155,7 @@ def _convolve(src: Array, weights: Array, dst: Array, geometry: Geometry, src_ze
         compiled.conv(*views, _NO_PARTIAL if partial is None else partial, geometry, signs, src_zero, zeros, bias_,
                       multipliers, mode, dst_zero, low, high, workspace(size), begin, end)  # fmt: skip
 
-    split(run, -(-out_h * out_w // compiled.MAX_ROWS), 2 * out_h * out_w * out_channels * k)
+    split(run, -(-out_h * out_w // compiled.MAX_ROWS), 2 * out_h * out_w * out_channels * k, LEAST_TILES[chosen])
 
 
 def check(src: Array, weights: Array, dst: Array, partial: Array | None, kernel: Pair, stride: Pair, dilation: Pair,

@@ -26,7 +26,7 @@ from .operands import (
     workspace,
     zero_array,
 )  # fmt: skip
-from .threads import split
+from .threads import LEAST_TILES, split
 from .wide import deliver, fits_words, sum_of_planes
 
 LAYOUTS = {"row_major": 0, "transposed": 1, "blocked": 2}
@@ -113,7 +113,7 @@ def matmul(
         compiled.matmul(*arrays, a_transposed, layout, signs, a_zero, zeros, bias_, multipliers, mode, dst_zero, low,
                         high, workspace(size), begin, end)  # fmt: skip
 
-    split(run, outer * inner * -(-m // compiled.MAX_ROWS), 2 * outer * inner * m * n * k)
+    split(run, outer * inner * -(-m // compiled.MAX_ROWS), 2 * outer * inner * m * n * k, LEAST_TILES[chosen])
 
 
 @cache

@@ -11,12 +11,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+from .tier import Tier
+
 WORTHWHILE = 60_000_000
 """Operations below which a call stays on its own thread: handing half of them over and waiting for it takes tens of
 microseconds, in which a core does about 20 million."""
 
 PARTS = 3
 """Parts for each thread, taken as threads become free: one that starts late or runs slowly delays nobody for long."""
+
+LEAST_TILES = {Tier.VNNI: 1, Tier.PORTABLE: 4}
+"""Register tiles of a part, at least. The portable tier goes through all columns once for as many rows as it can, and
+each part does so anew."""
 
 _count = [1]
 
@@ -32,13 +38,16 @@ def set_threads(count: int) -> None:
     _count[0] = count
 
 
-def split(run: Callable[[int, int], None], items: int, operations: int) -> None:
-    """Call ``run(begin, end)`` for all of ``items``, in parts on several threads if there is enough to do."""
-    threads = min(_count[0], items)
-    if threads == 1 or operations < WORTHWHILE:
+def split(run: Callable[[int, int], None], items: int, operations: int, least: int = 1) -> None:
+    """Call ``run(begin, end)`` for all of ``items``, in parts on several threads if there is enough to do.
+
+    A part has ``least`` items or more: what a part costs whatever its size is then spread over as many.
+    """
+    threads = min(_count[0], items // least)
+    if threads <= 1 or operations < WORTHWHILE:
         run(0, items)
         return
-    parts = min(items, PARTS * threads)
+    parts = min(items // least, PARTS * threads)
     bounds = [items * part // parts for part in range(parts + 1)]
     tickets = itertools.count()  # whose next() is one step under the GIL
 

@@ -28,6 +28,15 @@ def test_small_work_stays_whole(two_threads):
     assert calls == [(0, 37)]
 
 
+def test_parts_are_not_smaller_than_asked(two_threads):
+    sizes: list[int] = []
+    threads.split(lambda begin, end: sizes.append(end - begin), 9, threads.WORTHWHILE, least=4)
+    assert sorted(sizes) == [4, 5]
+    sizes.clear()
+    threads.split(lambda begin, end: sizes.append(end - begin), 7, threads.WORTHWHILE, least=4)
+    assert sizes == [7]
+
+
 def test_results_do_not_depend_on_the_number_of_threads():
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 256, (500, 300), dtype=np.uint8), rng.integers(-128, 128, (300, 400), dtype=np.int8)

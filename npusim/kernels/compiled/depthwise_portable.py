@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from . import emit
 from .build import kernel
 from .convert import element, item_bytes, put
-from .emit import I8, I16, I64, V16I32
+from .emit import I8, I32, I64
 from .geometry import tap_column, tap_row
 from .laws import requantize
 from .memory import bytes_at, longs_at, shorts_at, signed_bytes_at, unsigned_shorts_at, words_at
@@ -29,46 +29,77 @@ BYTES, RAW = 0, 2
 _layout = njit(depthwise_layout)
 
 
+CHANNELS = 32
+"""Channels of a step."""
+
+
+def _const(value: int) -> Any:
+    return ir.Constant(I64, value)
+
+
+def _interleave(builder: Any, left: Any, right: Any) -> list[Any]:
+    """Two vectors of bytes interleaved within groups of sixteen, as CPUs do it: all low halves, all high halves."""
+    count = left.type.count
+    results = []
+    for half in (0, 8):
+        kept = [group + i for group in range(0, count, 16) for i in range(half, half + 8)]
+        results.append(emit.shuffle(builder, left, right, [x for i in kept for x in (i, i + count)]))
+    return results
+
+
+@njit
+def _place_of(channel):
+    """Where a channel stands among its 32 after ``_interleave``: groups of four go to vectors of eight in turn."""
+    return channel % 16 // 4 * 8 + channel % 32 // 16 * 4 + channel % 4
+
+
 @intrinsic
 def _add_pairs(typingctx, sums, starts, places, weights, pitch, pairs, channels, flip):
     """``sums = starts + `` the products of bytes ``u ^ flip`` at two addresses of ``places`` for each of the pairs.
 
-    ``sums`` and ``starts`` are int32 and have room for whole vectors of sixteen channels; ``weights`` holds two i16 for
-    each channel, pairs ``pitch`` bytes apart.
+    ``sums`` and ``starts`` are int32 and have room for whole steps; ``weights`` holds two i16 for each channel, in the
+    order of ``_place_of``, pairs ``pitch`` bytes apart. The last step overlaps the one before, if there is one.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         sums, starts, places, weights, pitch, pairs, channels, flip = args
-        octets, shorts = emit.vector(I8, 16), emit.vector(I16, 32)
-        flips = emit.splat(builder, builder.trunc(flip, I8), 32)
-        acc = cgutils.alloca_once(builder, V16I32)
+        octets, part = emit.vector(I8, CHANNELS), emit.vector(I32, 8)
+        flips, zero = emit.splat(builder, builder.trunc(flip, I8), CHANNELS), ir.Constant(octets, [0] * CHANNELS)
+        accs = [cgutils.alloca_once(builder, part) for _ in range(4)]
 
-        def body(here: Any, mask: Any) -> None:
-            ahead = builder.mul(here, ir.Constant(I64, 4))
-            builder.store(emit.load(builder, builder.add(starts, ahead), V16I32), acc)
+        def body(here: Any, block: Any, mask: Any = None) -> None:
+            ahead = builder.mul(here, _const(4))
+            for acc in accs:
+                builder.store(ir.Constant(part, [0] * 8), acc)
             with cgutils.for_range(builder, pairs) as pair:
-                place = builder.add(places, builder.mul(pair.index, ir.Constant(I64, 16)))
+                place = builder.add(places, builder.mul(pair.index, _const(16)))
                 pixels = [
-                    take(builder, builder.add(emit.load(builder, where, I64), here), octets, mask)
-                    for where in (place, builder.add(place, ir.Constant(I64, 8)))
+                    builder.xor(take(builder, builder.add(emit.load(builder, where, I64), here), octets, mask), flips)
+                    for where in (place, builder.add(place, _const(8)))
                 ]
-                mixed = emit.shuffle(builder, pixels[0], pixels[1], [x for i in range(16) for x in (i, i + 16)])
-                line = builder.add(weights, builder.add(builder.mul(pair.index, pitch), ahead))
-                values = builder.zext(builder.xor(mixed, flips), shorts)
-                total = emit.dot_pairs(builder, builder.load(acc), values, emit.load(builder, line, shorts))
-                builder.store(total, acc)
-            emit.store(builder, builder.load(acc), builder.add(sums, ahead))
+                line = builder.add(weights, builder.add(builder.mul(pair.index, pitch), builder.mul(block, _const(4))))
+                mixed = [x for half in _interleave(builder, *pixels) for x in _interleave(builder, half, zero)]
+                for i, (acc, values) in enumerate(zip(accs, mixed, strict=True)):
+                    factors = emit.load(builder, builder.add(line, _const(32 * i)), octets)
+                    builder.store(emit.dot_pairs(builder, builder.load(acc), values, factors), acc)
+            totals = [builder.load(acc) for acc in accs]
+            for half in (0, 4):  # the lower, then the upper four of every vector
+                for i in (0, 2):
+                    ordered = emit.shuffle(builder, totals[i], totals[i + 1],
+                                           [x for v in (0, 8) for x in range(v + half, v + half + 4)])  # fmt: skip
+                    at = builder.add(ahead, _const(16 * half + 16 * i))
+                    start = emit.load(builder, builder.add(starts, at), part)
+                    emit.store(builder, builder.add(ordered, start), builder.add(sums, at))
 
-        lanes = ir.Constant(I64, 16)
-        whole = builder.and_(channels, ir.Constant(I64, -16))
-        with cgutils.for_range_slice(builder, ir.Constant(I64, 0), whole, lanes) as (here, _):
-            body(here, None)
+        whole = builder.and_(channels, _const(-CHANNELS))
+        with cgutils.for_range_slice(builder, _const(0), whole, _const(CHANNELS)) as (here, _):
+            body(here, here)
         some = builder.icmp_signed("!=", whole, channels)
-        with builder.if_then(some), builder.if_else(builder.icmp_signed(">", channels, lanes)) as (then, otherwise):
-            with then:  # sums are not read: the last vector may overlap the one before
-                body(builder.sub(channels, lanes), None)
+        with builder.if_then(some), builder.if_else(builder.icmp_signed("!=", whole, _const(0))) as (then, otherwise):
+            with then:
+                body(builder.sub(channels, _const(CHANNELS)), whole)
             with otherwise:
-                body(ir.Constant(I64, 0), emit.low_mask(builder, channels, 16))
+                body(whole, whole, emit.low_mask(builder, channels, CHANNELS))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 8), codegen
@@ -76,21 +107,26 @@ def _add_pairs(typingctx, sums, starts, places, weights, pitch, pairs, channels,
 
 @njit
 def _pair_kernels(starts, pairs, pitch, padding, weights, channels, taps, kind, zeros, bias, flip, shift):
-    """Weights less their zero points as int16[pairs][channels][2], and what each sum starts with.
+    """Weights less their zero points as int16[pairs][channels][2] in the order of steps, and what each sum starts with.
 
     That is the bias less ``shift`` times the sum of the weights: pixels are read as ``u ^ flip``, which is ``shift``
     too large. ``padding`` is filled with the byte that stands for 0.
     """
     bytes_at(padding, channels)[:] = np.uint8((shift ^ flip) & 255)
     terms = words_at(starts, channels)
+    whole = channels // CHANNELS * CHANNELS
+    last = channels if whole == channels else max(channels - CHANNELS, 0)  # the first channel of the last step
     for c in range(channels):
         terms[c] = bias[c] if bias.size else np.int32(0)
     shorts_at(pairs, (taps + 1) // 2 * pitch // 2)[:] = 0
     for tap in range(taps):
-        line = shorts_at(pairs + tap // 2 * pitch + tap % 2 * 2, 2 * channels)
+        line = shorts_at(pairs + tap // 2 * pitch, pitch // 2)
         for c in range(channels):
             weight = element(weights + tap * channels + c, kind) - (zeros[0] if zeros.size == 1 else zeros[c])
-            line[2 * c] = weight
+            if c < whole:
+                line[2 * (c // CHANNELS * CHANNELS + _place_of(c)) + tap % 2] = weight
+            if c >= last:
+                line[2 * (whole + _place_of(c - last)) + tap % 2] = weight
             terms[c] -= np.int32(weight * shift)
 
 

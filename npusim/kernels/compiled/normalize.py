@@ -95,11 +95,12 @@ NEAR_TIE = 0.5 - 2.0**-20
 
 @njit
 def _gather(numerators, source, count, flip, largest, table):
-    """Table entries of ``largest - (u ^ flip)``, and their sum, on CPUs without byte permutes."""
+    """Entries of the table at an address for ``largest - (u ^ flip)``, and their sum, on CPUs without byte permutes."""
     entries, octets, mask = unsigned_words_at(numerators, count), bytes_at(source, count), np.uint8(flip)
+    words = unsigned_words_at(table, 256)
     total = np.uint64(0)
     for i in range(count):
-        entry = table[np.uint8(largest) - (octets[i] ^ mask)]
+        entry = words[np.uint8(largest) - (octets[i] ^ mask)]
         entries[i] = entry
         total += np.uint64(entry)
     return np.int64(total)
@@ -125,6 +126,9 @@ def softmax_bytes(src, dst, table, flip, scale, zero, low, high, used, workspace
     numerators = planes + 1024
     octets = bytes_at(planes, 1024)
     for d in range(256):
+        if not PERMUTES:
+            unsigned_words_at(planes, 256)[d] = table[d]
+            continue
         for plane in range(4):
             octets[256 * plane + d] = (table[d] >> np.uint32(8 * plane)) & np.uint32(255)
     steps = 1.0 / np.float64(scale)
@@ -143,7 +147,7 @@ def softmax_bytes(src, dst, table, flip, scale, zero, low, high, used, workspace
             if PERMUTES:
                 totals[r] = np.float64(exponentials(entries, row, used, flip, tops[r], planes))
             else:
-                totals[r] = np.float64(_gather(entries, row, used, flip, tops[r], table))
+                totals[r] = np.float64(_gather(entries, row, used, flip, tops[r], planes))
         for r in range(count):
             row, entries = target + r * dst.strides[0], numerators + r * step
             if scale_row(row, entries, used, steps / totals[r], floor, ceiling, zero) > NEAR_TIE:

@@ -50,10 +50,10 @@ def depthwise_layout(channels: int, taps: int) -> tuple[int, ...]:
 
     Returns:
         Bytes from a pair of kernel positions to the next, and the offsets of: int32 start values and sums, for channels
-        rounded up to 16; int64 addresses of the pixels, one for each position and one more; a pixel of padding;
+        rounded up to 32; int64 addresses of the pixels, one for each position and one more; a pixel of padding;
         weights, two i16 for each channel and pair; the end.
     """
-    pitch = (channels + 15) // 16 * 64
+    pitch = (channels + 31) // 32 * 128
     places = 2 * pitch
     padding = places + 8 * taps + 8
     pairs = (padding + channels + 63) // 64 * 64
