@@ -100,7 +100,7 @@ class Summary:
     """The figures of one job.
 
     Attributes:
-        cycles: of the NPU, from its arrival to its last retirement.
+        cycles: of the NPU, from having its cores to its last retirement.
         latency_ms: ``cycles / clock``, the host's cost of a call, ``machine.launch_ms``, and ``host_ms``.
         fps: calls a second, one after the other: ``1000 / latency_ms``.
         macs: multiply-accumulates.
@@ -145,7 +145,7 @@ def summarize(trace: Trace, hardware: Hardware, job: int, cycles: int, cores: in
         trace: of the run; other jobs in it are left aside.
         hardware: the machine.
         job: position of the job in the run.
-        cycles: from its arrival to its last retirement.
+        cycles: from having its cores to its last retirement.
         cores: how many it has.
     """
     mine = trace.select(job=job)
