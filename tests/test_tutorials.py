@@ -1,30 +1,33 @@
 """The pages that show commands and their output are run: what they print is what a reader gets."""
 
+from __future__ import annotations
+
 import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "docs" / "tutorial-assembly.md", ROOT / "docs" / "kernels.md"]
+from examples.pages import BLOCK, PAGES, ROOT, rewritten
 
-BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MACHINE_DEPENDENT = (
+    (re.compile(r" *\d+\.\d{3} s\b"), " # s"),
+    # onnxruntime's float sums depend on the CPU, and with them the last digits of scales and scores
+    (re.compile(r"^(written .*)\([\d,]+ bytes\)$", re.MULTILINE), r"\1(# bytes)"),
+    (re.compile(r"^-?\d+\.\d{4}, ", re.MULTILINE), "#, "),
+)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_print_what_the_page_shows(page, tmp_path):
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
-    assert blocks
-    for kind, text in blocks:
-        if kind == "python":
-            subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True)
-            continue
-        command, _, expected = text.partition("\n")
-        assert command.startswith("$ npusim ")
-        words = [sys.executable, "-m", *shlex.split(command[2:])]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.stdout == expected, command
+def masked(text: str) -> str:
+    for pattern, replacement in MACHINE_DEPENDENT:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_print_what_the_page_shows(name):
+    page = ROOT / "docs" / name
+    assert masked(rewritten(page)) == masked(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_shows_something(name):
+    assert BLOCK.search((ROOT / "docs" / name).read_text(encoding="utf-8"))
