@@ -10,7 +10,7 @@ PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.npusim-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format docs pictures clean distclean
+.PHONY: help demo test test-slow lint format docs pictures pages site clean distclean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -40,6 +40,12 @@ docs: $(STAMP) ## write docs/isa.md from the instruction definitions
 
 pictures: $(STAMP) ## make the pictures of the documentation, and run the example notebook
 	$(PY) -m examples.pictures
+
+pages: $(STAMP) ## run the commands that the documentation shows, and put what they print into it
+	$(PY) -m examples.pages
+
+site: $(STAMP) ## build the documentation's pages into build/site
+	$(PY) -m mkdocs build --strict
 
 clean: ## remove what building and testing leave behind
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/isa.md.new
