@@ -6,10 +6,11 @@ integers it means that of ``parameters``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from npusim.graph.source import SourceNode
+from npusim.graph.source import SourceGraph, SourceNode
 
 from .observers import Statistic, choose_range
 from .parameters import Range, constant_range
@@ -18,6 +19,9 @@ from .settings import QuantSettings
 
 SAME_STEP = 1.01
 """Squared ratio of steps up to which rounding errors count as the same: symmetric parameters are then no worse."""
+
+MASKED_MARGIN = 3.0
+"""How far the sum of the masked probabilities stays below half a step of one, as an exponent of e."""
 
 JOINED_WIDTH = 1.25
 """How much wider the range of a tensor may become for a Concat to copy it instead of rounding it again."""
@@ -33,6 +37,8 @@ def tensor_ranges(
     for node in placement.graph.nodes:
         if node.op == "Concat" and node.output in placement.groups:
             _place_concat(placement, node, ranges, shared)
+        elif node.op == "Add" and node.output in placement.groups:
+            _bound_mask(placement, node, ranges, shared)
     if settings.transformer_opt_level >= 1:
         for node in placement.graph.nodes:
             if node.op == "MatMul" and all(name in placement.groups for name in node.inputs):
@@ -96,6 +102,47 @@ def _place_concat(placement: Placement, node: SourceNode, ranges: dict[str, Rang
         widened = high - low > JOINED_WIDTH * (own.high - own.low)
         if not own.probability and (not widened or _only_moves_to(placement, group, node)):
             shared[_owner(shared, group.name)] = result.name
+
+
+def _bound_mask(placement: Placement, node: SourceNode, ranges: dict[str, Range], shared: dict[str, str]) -> None:
+    """Cut what an attention mask adds to the range of logits down to what a softmax can tell from it.
+
+    A mask adds -100 or less to some logits, and a range that wide leaves few steps for the others. The largest logit of
+    a row is at least the operand's smallest value plus the row's largest constant; what lies far enough below that has
+    a probability that rounds to zero, wherever exactly it lies.
+    """
+    graph, group = placement.graph, placement.groups[node.output]
+    mask = next((graph.constants[name] for name in node.inputs if name in graph.constants), None)
+    operand = next((placement.groups[name] for name in node.inputs if name in placement.groups), None)
+    extent = graph.types[node.output].shape[-1:]
+    if mask is None or operand is None or group.roots != (node.output,) or mask.shape[-1:] != extent:
+        return
+    if not all(_is_row_softmax(graph, reader, extent) for reader in _readers_behind_moves(placement, group)):
+        return
+    far = math.log(2 << BITS[group.data_type]) + math.log(extent[0]) + MASKED_MARGIN
+    low = ranges[_owner(shared, operand.name)].low + float(mask.max(axis=-1).min()) - far
+    own = ranges[group.name]
+    if own.low < low < own.high:
+        ranges[group.name] = replace(own, low=min(low, 0.0))
+
+
+def _is_row_softmax(graph: SourceGraph, node: SourceNode | None, extent: tuple[int, ...]) -> bool:
+    """Whether a node is a softmax over the last axis, of rows as long as the mask's; None stands for an output."""
+    if node is None or node.op != "Softmax":
+        return False
+    shape = graph.types[node.inputs[0]].shape
+    return node.attributes.get("axis", -1) in (-1, len(shape) - 1) and shape[-1:] == extent
+
+
+def _readers_behind_moves(placement: Placement, group: Group) -> list[SourceNode | None]:
+    """Who reads the tensors of a group beside its own movement; None for an output of the graph, or a Transpose."""
+    graph, members = placement.graph, set(group.members)
+    found: list[SourceNode | None] = [None for name in members if name in graph.outputs]
+    for node in graph.nodes:
+        if members.intersection(node.inputs):
+            kept = node.op in ("Reshape", "Squeeze", "Unsqueeze") and members.issuperset(node.outputs)
+            found += [] if kept else [None] if is_movement(node) else [node]
+    return found
 
 
 def _only_moves_to(placement: Placement, group: Group, last: SourceNode) -> bool:
