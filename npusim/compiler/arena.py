@@ -31,6 +31,7 @@ class Buffer:
         size: bytes.
         pinned: taking part in the current step.
         used: when it was last asked for.
+        live: whether anybody may ask for it again.
     """
 
     key: Hashable
@@ -38,11 +39,12 @@ class Buffer:
     size: int
     pinned: bool = True
     used: int = 0
+    live: bool = True
 
 
 @dataclass(slots=True)
 class Arena:
-    """A stretch of OCM that evicts the least recently used.
+    """A stretch of OCM that evicts what nobody wants any more, then the least recently used.
 
     Attributes:
         base: first byte.
@@ -77,7 +79,7 @@ class Arena:
         buffer.used = self.clock
 
     def take(self, key: Hashable, size: int) -> Buffer:
-        """Room for ``key``, pinned; evicts what was used longest ago.
+        """Room for ``key``, pinned; evicts what nobody wants any more, then what was used longest ago.
 
         Raises:
             OutOfRoomError: the pinned buffers leave no gap of this size.
@@ -94,7 +96,12 @@ class Arena:
             victims = [b for b in self.buffers if not b.pinned]
             if not victims:
                 raise OutOfRoomError(f"no {size} bytes left of {self.size}")
-            self.drop(min(victims, key=lambda b: b.used))
+            self.drop(min(victims, key=lambda b: (b.live, b.used)))
+
+    def retire(self, storage: str) -> None:
+        """Nobody is going to ask for a storage again."""
+        for _, buffer in self.holding(storage):
+            buffer.live = False
 
     def drop(self, buffer: Buffer) -> None:
         """Forget what a buffer holds."""

@@ -48,6 +48,7 @@ def compile_graph(graph: Graph, hardware: Hardware, cores: int) -> Program:
             raise LoweringError(f"{node.name} ({node.op}): the compiler has no lowering for it", node.name)
         plan.begin(node.name)
         lower_node(context, node)
+        context.finish(node)
     steps = drop_dead_stores(plan)  # results that nobody loads again stay in OCM
     segments, addresses = place_storages(plan, steps)  # DRAM, shared by storages that do not live at once
     placed = place(steps, addresses)  # instructions, and the bytes that they touch

@@ -49,6 +49,33 @@ class Context:
     plan: Plan
     cores: list[Core]
     views: dict[str, View] = field(default_factory=dict)
+    copies: dict[str, list[str]] = field(default_factory=dict)  # by tensor: its copies in other orders
+    wanted: dict[str, int] = field(default_factory=dict)  # by tensor: how often nodes to come name it
+    tenants: dict[str, set[str]] = field(default_factory=dict)  # by storage: wanted tensors that lie in it
+
+    def __post_init__(self) -> None:
+        for node in self.graph.nodes:
+            for name in node.inputs:
+                self.wanted[name] = self.wanted.get(name, 0) + 1
+
+    def finish(self, node: Node) -> None:
+        """A node is lowered: OCM need not keep what only it wanted."""
+        for name in (*node.inputs, *node.outputs):
+            if name in self.views:
+                for copy in (name, *self.copies.get(name, ())):
+                    self.tenants.setdefault(self.views[copy].storage, set()).add(name)
+        for name in node.inputs:
+            self.wanted[name] -= 1
+        for name in (*node.inputs, *node.outputs):
+            if name in self.views and not self.wanted.get(name) and name not in self.graph.outputs:
+                for copy in (name, *self.copies.get(name, ())):
+                    self._vacate(self.views[copy].storage, name)
+
+    def _vacate(self, storage: str, name: str) -> None:
+        self.tenants[storage].discard(name)
+        if not self.tenants[storage]:
+            for core in self.cores:
+                core.arena.retire(storage)
 
     def tensor(self, name: str) -> Tensor:
         """A tensor of the graph."""

@@ -14,6 +14,7 @@ from ..joint import Dim, joint_dims
 from ..partition import CONV_UNITS
 from ..plan import Operand
 from ..view import View
+from .cut import shared_axis
 from .movement import relayout
 
 BATCH_DIMS = 2
@@ -29,14 +30,15 @@ def batched_matmul(ctx: Context, node: Node, fields: dict[str, Any], block: byte
     rank = len(ctx.tensor(node.output).shape)
     a, b = (_matrices(ctx, name, rank) for name in node.inputs[:2])
     dst = ctx.new(node.output, order=_result_order(ctx, node))
-    axis = next((d for d in dst.order if d < rank - 2 and dst.shape[d] > 1), None)
-    if axis is None:
+    batches = [d for d in dst.order if d < rank - 2 and dst.shape[d] > 1]
+    if not batches:
         rows = dst.shape[rank - 2]
         for core, low, high in ctx.shares(rows, 16):
             for turn, (r0, r1) in enumerate(_halves(low, high)):
                 x, y = (_cut(view, rank - 2, r0, r1) for view in (a, dst))
                 _product(core, CONV_UNITS[turn], x, b, y, fields, block)
         return
+    axis = shared_axis(ctx, dst, batches)
     for core, low, high in ctx.shares(dst.shape[axis]):
         for turn, (first, last) in enumerate(_halves(low, high)):
             x, w, y = (_cut(view, axis, first, last) for view in (a, b, dst))

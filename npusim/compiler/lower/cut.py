@@ -54,7 +54,7 @@ def boxes(
 ) -> Iterator[tuple[Core, list[tuple[int, int]]]]:
     """Boxes that together cover a view, each with the core that computes it.
 
-    The slowest axis is shared among the cores; the axes behind it are cut only where one index is too large for a tile.
+    One axis is shared among the cores; the others are cut only where one index of it is too large for a tile.
 
     Args:
         ctx: the compilation.
@@ -68,10 +68,23 @@ def boxes(
     if not axes:
         yield ctx.cores[0], whole
         return
-    for core, low, high in ctx.shares(view.shape[axes[0]]):
-        whole[axes[0]] = (low, high)
-        for box in _cut(core, whole, axes, element_bytes, operands):
+    lead = shared_axis(ctx, view, axes)
+    for core, low, high in ctx.shares(view.shape[lead]):
+        whole[lead] = (low, high)
+        for box in _cut(core, whole, [lead, *(axis for axis in axes if axis != lead)], element_bytes, operands):
             yield core, box
+
+
+def shared_axis(ctx: Context, view: View, axes: Sequence[int]) -> int:
+    """The axis that is shared among the cores: the slowest, or the next where that one gives no tiles but this does.
+
+    Args:
+        ctx: the compilation.
+        view: the result.
+        axes: axes that can be cut, the slowest first.
+    """
+    short = view.shape[axes[0]] < TILES and len(axes) > 1 and view.shape[axes[1]] >= TILES * len(ctx.cores)
+    return axes[1] if short else axes[0]
 
 
 def _cut(

@@ -42,5 +42,6 @@ def relayout(ctx: Context, name: str, order: Sequence[int]) -> View:
     made = f"{name}@{''.join(map(str, order))}"
     if made not in ctx.views:
         ctx.views[made] = ctx.place(made, tensor, dense(made, tensor.shape, order))
+        ctx.copies.setdefault(name, []).append(made)
         copy(ctx, view, ctx.views[made])
     return ctx.views[made]
