@@ -5,8 +5,10 @@ The only module of this package that others call. Each stage is a file.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from isa.errors import EncodingError
-from isa.program import Program, SegmentKind, make_program
+from isa.program import Program, Segment, SegmentKind, make_program
 from npusim.config import Hardware
 from npusim.errors import UsageError
 from npusim.graph import Graph, Node, require_integer
@@ -18,20 +20,24 @@ from .core import Core
 from .hazards import predecessors
 from .lower.assemble import copy
 from .memory import place_storages
-from .order import list_schedule
+from .order import Order, list_schedule
 from .plan import Plan, Storage
-from .schedule import drop_dead_stores, place
+from .schedule import Placed, drop_dead_stores, place
 from .view import dense
 from .waits import assign_waits
 
 assert lower.__doc__, "imported for its entries in the registry"
 
+FEW_STEPS = 1500
+"""Plans up to this length are compared with those for fewer cores; longer ones are models that keep all cores busy."""
+WORTH_A_CORE = 1.08
+"""By how much more cores have to be faster on modelled time, which is that exact."""
 SHARED_SHARE = 0.4
 """Part of OCM in which all cores hold the same constants, where there are several cores."""
 
 
 def compile_graph(graph: Graph, hardware: Hardware, cores: int) -> Program:
-    """Lower a graph for a number of cores.
+    """Lower a graph for a number of cores; it uses fewer of them where that is faster.
 
     Raises:
         UsageError: more cores than the machine has.
@@ -40,6 +46,32 @@ def compile_graph(graph: Graph, hardware: Hardware, cores: int) -> Program:
     if not 1 <= cores <= hardware.machine.cores:
         raise UsageError(f"{cores} cores asked for; {hardware.machine.name} has {hardware.machine.cores}")
     require_integer(graph)
+    planned = plan_graph(graph, hardware, cores)
+    for fewer in reversed(range(1, cores)):  # small models lose more by waiting than they gain
+        if len(planned.placed) > FEW_STEPS or planned.order.least_cycles(fewer) > planned.order.cycles:
+            continue
+        try:
+            other = plan_graph(graph, hardware, fewer)
+        except LoweringError:
+            continue
+        if other.order.cycles <= planned.order.cycles * WORTH_A_CORE:
+            planned = other
+    return emit(graph, planned, cores)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """A graph planned for a number of cores: steps, what each comes after, and when each starts."""
+
+    placed: list[Placed]
+    before: list[tuple[int, ...]]
+    order: Order
+    segments: list[Segment]
+    origin_names: list[str]
+
+
+def plan_graph(graph: Graph, hardware: Hardware, cores: int) -> Planned:
+    """The stages from nodes to steps in the order of their start."""
     plan = Plan()
     context = Context(graph, hardware, plan, make_cores(plan, hardware, cores))
     add_inputs(context)
@@ -54,10 +86,22 @@ def compile_graph(graph: Graph, hardware: Hardware, cores: int) -> Program:
     placed = place(steps, addresses)  # instructions, and the bytes that they touch
     before = predecessors(placed)  # what touches the same bytes keeps its order
     order = list_schedule(placed, before, hardware)  # the most urgent first, on every unit
-    streams, origins = assign_waits(placed, before, order)  # units run apart, and wait where they depend
+    return Planned(placed, before, order, segments, plan.origin_names)
+
+
+def emit(graph: Graph, planned: Planned, cores: int) -> Program:
+    """The program: units run apart, and wait where they depend on one another.
+
+    Args:
+        graph: what was planned.
+        planned: its steps.
+        cores: of the allocation; those that the plan leaves out have nothing to do.
+    """
+    streams, origins = assign_waits(planned.placed, planned.before, planned.order)
     return make_program(
-        graph.name or "model", streams, segments, cores=cores, origins=origins, origin_names=plan.origin_names
-    )
+        graph.name or "model", streams, planned.segments, cores=cores, origins=origins,
+        origin_names=planned.origin_names,
+    )  # fmt: skip
 
 
 def lower_node(context: Context, node: Node) -> None:

@@ -12,7 +12,8 @@ from enum import Enum, auto
 from heapq import heappop, heappush
 
 from isa.instruction import UNITS_PER_CORE, Unit
-from isa.instructions import Multicast, Send, Store
+from isa.instructions import Multicast, Store
+from isa.instructions.transfer import DramTransfer
 from npusim.config import Hardware
 from npusim.timing import uncontended_cycles
 
@@ -27,11 +28,18 @@ class Order:
         steps: indices of steps.
         units: by step, the unit that takes it.
         cycles: when the last one retires, by the model.
+        work: cycles of all steps of a kind of unit, by number of the kind; nothing for transfers.
     """
 
     steps: list[int]
     units: list[int]
     cycles: int
+    work: tuple[int, ...]
+
+    def least_cycles(self, cores: int) -> int:
+        """What the work alone takes on so many cores, as long as no step of it gets shorter."""
+        conv = (self.work[Unit.CONV0] + self.work[Unit.CONV1]) // 2
+        return max(conv, self.work[Unit.TENG], self.work[Unit.CV]) // cores
 
 
 class Server(Enum):
@@ -57,12 +65,21 @@ class _Queue:
 
 @dataclass(frozen=True, slots=True)
 class _Cost:
-    """Cycles of a step: before its turn on a shared server, on it, and in all."""
+    """Cycles of a step.
+
+    Attributes:
+        issue: before its turn on a shared server.
+        served: on it.
+        total: in all.
+        shared: the server.
+        pages: segment and number of the first and the last DRAM page.
+    """
 
     issue: int
     served: int
     total: int
     shared: Server | None
+    pages: tuple[tuple[int, int], ...] = ()
 
 
 def _cost(step: Placed, hardware: Hardware) -> _Cost:
@@ -71,11 +88,17 @@ def _cost(step: Placed, hardware: Hardware) -> _Cost:
     issue = hardware.sdma.issue_cycles
     if not step.moves:
         return _Cost(0, 0, total, None)
-    if isinstance(step.instruction, Send):
+    if not isinstance(step.instruction, DramTransfer):
         return _Cost(issue, total - issue - hardware.path.latency_cycles, total, Server.PATH)
     store = isinstance(step.instruction, Store)
     latency = hardware.dram.write_latency_cycles if store else hardware.dram.read_latency_cycles
-    return _Cost(issue, total - issue - latency, total, Server.DRAM)
+    served = total - issue - latency
+    dram = hardware.dram
+    refresh = served * dram.refresh_cycles // dram.refresh_interval_cycles if dram.refresh_interval_cycles else 0
+    region = step.instruction.dram_region()
+    ends = (int(region.base), int(region.end) - 1)
+    pages = tuple((int(region.place), end // dram.page_bytes) for end in ends)
+    return _Cost(issue, served + refresh, total + refresh, Server.DRAM, pages)
 
 
 def list_schedule(placed: Sequence[Placed], predecessors: Sequence[Sequence[int]], hardware: Hardware) -> Order:
@@ -90,7 +113,7 @@ class _Machine:
     """The state of the model while it runs."""
 
     def __init__(self, placed: Sequence[Placed], predecessors: Sequence[Sequence[int]], hardware: Hardware) -> None:
-        self.sync = hardware.sync
+        self.sync, self.dram_timing = hardware.sync, hardware.dram
         self.costs = [_cost(step, hardware) for step in placed]
         self.units = [step.unit for step in placed]
         self.anywhere = [isinstance(step.instruction, Multicast) for step in placed]
@@ -110,6 +133,7 @@ class _Machine:
         self.pool = _Queue()  # what any sdma may take
         self.free = dict.fromkeys(everyone, 0)
         self.served = dict.fromkeys(Server, 0)  # until when each is busy
+        self.open_pages: list[tuple[int, int]] = []  # those used last
         self.ahead = hardware.sdma.issue_cycles + hardware.dram.read_latency_cycles
         self.earliest = [0] * len(placed)
         self.events: list[tuple[int, int]] = []  # (cycle, unit that looks for work)
@@ -129,7 +153,10 @@ class _Machine:
                 if self.queues[unit].ready:
                     self._start(unit, self.queues[unit], now)
         assert len(self.order) == len(self.units), "what nothing holds up is ordered"
-        return Order(self.order, self.units, max(self.free.values(), default=0))
+        work = [0] * UNITS_PER_CORE
+        for unit, cost in zip(self.units, self.costs, strict=True):
+            work[unit % UNITS_PER_CORE] += cost.total if cost.shared is None else 0
+        return Order(self.order, self.units, max(self.free.values(), default=0), tuple(work))
 
     def _wake(self, step: int) -> None:
         """All that a step depends on is under way: enter it where it will be taken from."""
@@ -183,6 +210,11 @@ class _Machine:
         if cost.shared is None:
             return now + cost.total
         served = max(self.served[cost.shared], now + cost.issue) + cost.served
+        if cost.shared is Server.DRAM:
+            if cost.pages[0] in self.open_pages:
+                served -= self.dram_timing.page_miss_cycles
+            self.open_pages = [page for page in self.open_pages if page not in cost.pages]
+            self.open_pages = [*self.open_pages, *cost.pages][-self.dram_timing.banks :]
         self.served[cost.shared] = served
         return served + cost.total - cost.issue - cost.served
 

@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 from isa.instructions import Load, Send, Store
 from isa.program import SegmentKind
 from npusim.compiler.arena import Arena
-from npusim.compiler.build import compile_graph
 from npusim.compiler.holdings import Held, Rectangle, held_range, place_within, rectangle, tiling
 from npusim.config import load
 from npusim.kernels.tier import Tier, forced
 from tests.compiler.graphs import Maker
-from tests.compiler.oracle import check_graph
+from tests.compiler.oracle import check_graph, on_cores
 
 ROWS, PITCH = 5, 7
 MACHINE = load("ax650n")
@@ -104,7 +103,7 @@ def test_cores_exchange_halos_and_channels_without_dram(size):
     y = make.conv(make.conv(make.conv(x, 96, 3), 128, 3, stride=2), 64)
     graph = make.build(make.op("rescale", y, shape=make.tensors[y].shape, dtype="u8"))
     check_graph(graph, cores=(2, 3))
-    program = compile_graph(graph, MACHINE, 3)
+    program = on_cores(graph, MACHINE, 3)
     scratch = {n for n, segment in enumerate(program.segments) if segment.kind is SegmentKind.SCRATCH}
     assert transfers(program, Send)
     assert not [t for cls in (Load, Store) for t in transfers(program, cls) if t.segment in scratch]

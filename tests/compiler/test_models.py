@@ -7,9 +7,13 @@ import onnx
 import pytest
 
 import models
+from isa.verify import verify
 from models.digits import normalized
 from models.quantize import quantize
 from npusim import graph as graphs
+from npusim.compiler.build import compile_graph
+from npusim.config import load
+from npusim.sim import Job, Mode, limits_of, simulate
 from tests.compiler.oracle import check_graph
 
 TRAINED = Path(__file__).parents[2] / "models" / "trained"
@@ -20,7 +24,17 @@ def test_trained_models(name):
     with np.load(TRAINED / "digits.npz") as data:
         calibration = normalized(data["calibration_images"])
     quantized = quantize(onnx.load(TRAINED / f"{name}.onnx"), calibration=(image[None] for image in calibration))
-    check_graph(graphs.load(quantized))
+    graph = graphs.load(quantized)
+    results = check_graph(graph)
+    machine = load("ax650n")
+    cycles = []
+    for cores in (1, 2, 3):  # an allocation uses fewer cores where that is faster
+        program = compile_graph(graph, machine, cores)
+        assert program.cores == cores
+        job = Job(program=program.with_stamp(verify(program, limits_of(machine)).stamp))
+        cycles.append(simulate(machine, job, mode=Mode.TIME).cycles)
+    assert cycles[0] == results[1].cycles
+    assert cycles == sorted(cycles, reverse=True)
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ HARDWARE = load("small").with_values({"ocm.bytes": OCM})
 
 def as_planned(placed):
     """The sequential order, every step on its own unit."""
-    return Order(list(range(len(placed))), [step.unit for step in placed], 0)
+    return Order(list(range(len(placed))), [step.unit for step in placed], 0, ())
 
 
 def in_streams(placed, order):
