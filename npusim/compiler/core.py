@@ -250,14 +250,21 @@ class Core:
             common: every core is going to ask for it.
         """
         name = self.plan.constant(data)
-        storage = self.plan.storages[name]
-        arena = self.shared if common and len(self.cores) > 1 else self.arena
-        found = arena.find(("constant", name))
-        if found is None:
-            found = arena.take(("constant", name), len(data))
-            mask = (1 << len(self.cores)) - 1 if arena is self.shared else 0
-            self._transfer(True, name, 0, found.address, [((len(data), 1, 1),)], storage, mask)
-        return found.address
+        arenas = [self.shared, self.arena] if common and len(self.cores) > 1 else [self.arena]
+        for arena in arenas:
+            found = arena.find(("constant", name))
+            if found is not None:
+                return found.address
+        try:
+            made = arenas[0].take(("constant", name), len(data))
+        except OutOfRoomError:
+            if len(arenas) == 1:
+                raise
+            del arenas[0]  # each core loads a copy of its own
+            made = self.arena.take(("constant", name), len(data))
+        mask = (1 << len(self.cores)) - 1 if arenas[0] is self.shared else 0
+        self._transfer(True, name, 0, made.address, [((len(data), 1, 1),)], self.plan.storages[name], mask)
+        return made.address
 
     def temporary(self, size: int) -> int:
         """Room for bytes that live until the step ends."""

@@ -21,6 +21,10 @@ from .core import Core
 CONV_UNITS = (Unit.CONV0, Unit.CONV1)
 WEIGHT_TILE_BYTES = 512 * 1024
 """Weights that stand in OCM at once, at the most."""
+WEIGHT_PART = 2
+"""Weights that stand in OCM at once take at most this part of the room that they share."""
+OCM_PART = 3
+"""A tile takes at most this part of a core's OCM, so that two more are on their way in and out."""
 MAX_TILES = 4
 """Tiles of a unit's rows, so that the work before and after overlaps."""
 TILE_STEPS = 128
@@ -41,6 +45,8 @@ class Product:
         granule: multiple in which output channels can be cut.
         weight_bytes: all weights.
         source_bytes: the whole source.
+        row_bytes: what one more row of the result takes of the source, and all its channels of the result.
+        halo_bytes: what rows of the result need of the source besides.
     """
 
     rows: int
@@ -52,6 +58,8 @@ class Product:
     granule: int
     weight_bytes: int
     source_bytes: int
+    row_bytes: tuple[int, int]
+    halo_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +91,8 @@ def pieces(ctx: Context, work: Product) -> Iterator[Piece]:
     """The pieces of a result in the order in which they are planned: tile by tile, core after core."""
     ways = [_Way(*choice) for choice in product((True, False), repeat=2)]
     way = min(ways, key=lambda w: (_cost(w, work, ctx.hardware, len(ctx.cores)), not w.cores_by_rows, w.units_by_rows))
-    tile = max(
-        work.granule, WEIGHT_TILE_BYTES * work.channels // max(work.weight_bytes, 1) // work.granule * work.granule
-    )
+    room = min(WEIGHT_TILE_BYTES, (ctx.cores[0].shared.size or ctx.cores[0].arena.size) // WEIGHT_PART)
+    tile = max(work.granule, room * work.channels // max(work.weight_bytes, 1) // work.granule * work.granule)
     if way.cores_by_rows:
         cores = [(core, rows, (0, work.channels)) for core, *rows in ctx.shares(work.rows)]
     else:
@@ -109,6 +116,9 @@ def _of_core(
         step = min(tile, width)
     else:
         step = min(tile, ceil_div(ceil_div(width, 2), work.granule) * work.granule)
+    while step > work.granule and _rows_that_fit(core, step, work) < 1:
+        step = max(work.granule, step // 2 // work.granule * work.granule)
+    tiles = max(tiles, parts * ceil_div(extent, parts * max(1, _rows_that_fit(core, step, work))))
     turn = 0
     for c0 in range(channels[0], channels[1], 2 * step if not way.units_by_rows else step):
         for index in range(tiles):
@@ -120,6 +130,13 @@ def _of_core(
                 unit = CONV_UNITS[turn % 2]
                 turn += 1
                 yield Piece(core, unit, (r0, r1), (first, min(channels[1], first + step)), rows, way.cores_by_rows)
+
+
+def _rows_that_fit(core: Core, channels: int, work: Product) -> int:
+    """Rows of the result, so many channels of it, that leave OCM for the tiles before and after."""
+    source, result = work.row_bytes
+    row = source + ceil_div(result * channels, work.channels)
+    return int(max(0, core.arena.size // OCM_PART - work.halo_bytes) // max(1, row))
 
 
 def _cost(way: _Way, work: Product, hardware: Hardware, cores: int) -> int:

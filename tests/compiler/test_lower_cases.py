@@ -33,7 +33,7 @@ def test_lowered_operation_gives_the_interpreters_integers(name):
     check_graph(graph, feeds=feeds)
 
 
-@pytest.mark.parametrize("name", [name for name, (op, _) in CASES.items() if op not in ("conv", "matmul")])
+@pytest.mark.parametrize("name", CASES)
 def test_lowered_operation_fits_a_small_ocm(name):
     graph, feeds = made(name)
     check_graph(graph, cores=(2,), hardware=SMALL, feeds=feeds)

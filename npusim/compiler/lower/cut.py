@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from ..context import Context
 from ..core import Core
 from ..joint import joint_dims
+from ..partition import OCM_PART
 from ..view import Box, View
 
-OCM_PART = 3
-"""One tile takes at most this part of a core's OCM, so that two more are on their way in and out."""
 TILES = 4
 """Tiles into which a share is cut where it is large, so that transfers and units overlap."""
 LEAST_BYTES = 32 * 1024

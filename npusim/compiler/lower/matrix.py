@@ -94,10 +94,13 @@ def conv(ctx: Context, node: Node) -> None:
     depthwise = groups == x.shape[1] == channels and not plain
     granule = OC_GRANULE if plain or depthwise else channels // groups
     rest = epilogue(ctx, node, channels)
+    row = x.shape[1] * x.shape[3] * x.numpy.itemsize
+    stride, reach = node.attributes["strides"][0], (w.shape[2] - 1) * node.attributes["dilations"][0] + 1
     work = Product(
         rows=y.shape[2], pixels=y.shape[3], taps=w.shape[2] * w.shape[3], depth=1 if depthwise else w.shape[1],
         channels=channels, groups=1 if depthwise else groups, granule=granule, weight_bytes=w.data.nbytes,
-        source_bytes=x.size // x.shape[0],
+        source_bytes=x.size // x.shape[0], row_bytes=(row * stride, y.shape[3] * channels * y.numpy.itemsize),
+        halo_bytes=row * max(0, reach - stride),
     )  # fmt: skip
     for index in range(x.shape[0]):
         image, result = src.slice(0, index, index + 1), dst.slice(0, index, index + 1)
@@ -203,9 +206,12 @@ def matmul(ctx: Context, node: Node) -> None:
     result = View(dst.storage, 0, (((tokens, channels),), ((channels, 1),)))
     rest = epilogue(ctx, node, channels)
     weights = np.ascontiguousarray(w.data.T)
+    row_bytes = (
+        depth * ctx.tensor(node.inputs[0]).numpy.itemsize, channels * ctx.tensor(node.output).numpy.itemsize
+    )  # fmt: skip
     work = Product(
         rows=tokens, pixels=1, taps=1, depth=depth, channels=channels, groups=1, granule=OC_GRANULE,
-        weight_bytes=w.data.nbytes, source_bytes=tokens * depth,
+        weight_bytes=w.data.nbytes, source_bytes=tokens * depth, row_bytes=row_bytes, halo_bytes=0,
     )  # fmt: skip
     for piece in pieces(ctx, work):
         core, (r0, r1), (c0, c1) = piece.core, piece.rows, piece.channels
