@@ -23,9 +23,15 @@ def chain(layers, size=28):
 
 def work(monkeypatch, graph, cores):
     """Steps, and events of the scheduler."""
-    events, pop = [], order.heappop
+    events: list[int] = []
+    pop = order.heappop
+
+    def counting(heap):
+        events.append(1)
+        return pop(heap)
+
     with monkeypatch.context() as patch:
-        patch.setattr(order, "heappop", lambda heap: events.append(None) or pop(heap))
+        patch.setattr(order, "heappop", counting)
         planned = plan_graph(graph, MACHINE, cores)
     return len(planned.placed), len(events)
 
