@@ -62,4 +62,5 @@ $(STAMP): pyproject.toml
 	  { echo "npusim needs Python 3.11 or newer, but $(PYTHON) is $$("$(PYTHON)" -V 2>&1); name another: make PYTHON=python3.12 <target>" >&2; exit 1; }
 	@"$(PY)" -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear "$(VENV)"
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PY) -m npusim info --warmup
 	@touch $@
