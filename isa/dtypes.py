@@ -61,6 +61,11 @@ SHORT_TYPES = (DType.S16, DType.U16)
 ACTIVATION_TYPES = BYTE_TYPES + SHORT_TYPES
 
 
+def numpy_type(dtype: Any) -> np.dtype[Any]:
+    """The NumPy type of one element of a ``DType``, or of its code."""
+    return _NUMPY[dtype]
+
+
 def item_bytes(dtype: Any) -> Any:
     """Bytes of one element of ``dtype``: an int for a ``DType``, an int64 array for an array of codes."""
     if isinstance(dtype, np.ndarray):

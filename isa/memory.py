@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import DType
+from .dtypes import numpy_type
 from .errors import AccessError
 from .region import OWN_CORE, Region, Space
 
@@ -36,18 +36,19 @@ class Memory:
         Raises:
             AccessError: the region leaves its memory, or is misaligned.
         """
-        buffer = self._buffer(region)
-        dtype = DType(region.dtype).numpy
-        item = dtype.itemsize
-        low, high = int(region.base), int(region.end)
-        if high > buffer.size:
-            raise AccessError(f"{self.describe(region)} ends at {high:#x}, past {buffer.size:#x}")
+        buffer, dtype = self._buffer(region), numpy_type(region.dtype)
+        base, strides, item = region.base, region.strides, dtype.itemsize
+        try:  # NumPy checks that the array lies within the buffer
+            array: Any = np.ndarray((*region.counts, region.run), dtype, buffer, base, (*strides, item))
+        except ValueError as error:
+            high = int(region.end)
+            if high <= buffer.size:
+                raise
+            raise AccessError(f"{self.describe(region)} ends at {high:#x}, past {buffer.size:#x}") from error
         step = max(region.align, item)
-        if low % step or (item > 1 and any(stride % item for stride in region.strides)):
+        if step > 1 and (base % step or (item > 1 and any(stride % item for stride in strides))):
             raise AccessError(f"{self.describe(region)} is not aligned to {step} bytes")
-        shape = (*map(int, region.counts), int(region.run))
-        strides = (*map(int, region.strides), item)
-        return np.ndarray(shape, dtype, buffer=buffer.data, offset=min(low, buffer.size), strides=strides)
+        return array
 
     def load(self, region: Region) -> np.ndarray[Any, Any]:
         """A copy of the region's elements."""
@@ -58,6 +59,10 @@ class Memory:
         target = self.view(region)
         target[...] = np.asarray(values).astype(target.dtype, copy=False)
 
+    def copy(self, target: Region, source: Region) -> None:
+        """Write the elements of one region to another of the same shape and type; they may overlap."""
+        self.view(target)[...] = self.view(source)
+
     def describe(self, region: Region) -> str:
         """``core0 OCM 0x100``, for messages."""
         if region.space is Space.DRAM:
@@ -66,11 +71,12 @@ class Memory:
         return f"core{core} OCM {int(region.base):#x}"
 
     def _buffer(self, region: Region) -> np.ndarray[Any, Any]:
+        place, pool = region.place, self.ocm
         if region.space is Space.DRAM:
-            place, pool, what = int(region.place), self.dram, "DRAM segment"
-        else:
-            place = self.core if region.place == OWN_CORE else int(region.place)
-            pool, what = self.ocm, "core"
+            pool = self.dram
+        elif place == OWN_CORE:
+            place = self.core
         if not 0 <= place < len(pool):
+            what = "core" if pool is self.ocm else "DRAM segment"
             raise AccessError(f"the program has no {what} {place}")
         return pool[place]

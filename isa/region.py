@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,9 +29,10 @@ class Space(IntEnum):
     DRAM = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """``run`` contiguous elements at ``base``, repeated over up to four outer dimensions.
+
+    A tuple, because the machine makes several for each instruction it executes.
 
     Every number is an int for one instruction, or an int64 array with one entry per instruction where the instruction
     object holds columns; the same methods serve both.

@@ -70,7 +70,7 @@ class Copy(Instruction):
         return (self.operand("dst"),)
 
     def operation(self, memory: Memory) -> None:
-        memory.store(self.operand("dst"), memory.load(self.operand("src")))
+        memory.copy(self.operand("dst"), self.operand("src"))
 
 
 @instruction(opcode=0x51, units=CV)

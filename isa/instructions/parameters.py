@@ -20,6 +20,7 @@ offset type     meaning
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -36,6 +37,9 @@ _HEAD = Struct("<5i3f")
 _ZERO_LIMIT = 1 << 16
 _LARGEST_FACTOR = 2.0**24
 _SMALLEST_SCALE = 2.0**-64
+
+HEADS_KEPT = 4096
+"""Heads whose meaning is remembered: those of a large model on a few cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,13 @@ def read(memory: Memory, address: int, dst_type: DType) -> Parameters:
             [0, 2**24] or a destination scale outside [2**-64, 2**24]. Within these bounds no step of the law makes a
             NaN, so that every conversion to integer is defined.
     """
-    zero_a, zero_b, zero, low, high, *factors = _HEAD.unpack(memory.view(head(address)).tobytes())
+    return _checked(memory.view(head(address)).tobytes(), address, dst_type)
+
+
+@lru_cache(HEADS_KEPT)
+def _checked(data: bytes, address: int, dst_type: DType) -> Parameters:
+    """What the bytes of a head mean; remembered, as each call of a program reads the same ones."""
+    zero_a, zero_b, zero, low, high, *factors = _HEAD.unpack(data)
     where = f"parameter block at {address:#x}"
     if not all(0 <= factor <= _LARGEST_FACTOR for factor in factors) or factors[2] < _SMALLEST_SCALE:
         raise AccessError(f"{where} holds a factor out of range: {factors}")

@@ -75,7 +75,7 @@ class Load(DramTransfer):
         return (self.ocm_region(),)
 
     def operation(self, memory: Memory) -> None:
-        memory.store(self.ocm_region(), memory.load(self.dram_region()))
+        memory.copy(self.ocm_region(), self.dram_region())
 
 
 @instruction(opcode=0x61, units=SDMA)
@@ -91,7 +91,7 @@ class Store(DramTransfer):
         return (self.dram_region(),)
 
     def operation(self, memory: Memory) -> None:
-        memory.store(self.dram_region(), memory.load(self.ocm_region()))
+        memory.copy(self.dram_region(), self.ocm_region())
 
 
 @instruction(opcode=0x62, units=SDMA)
@@ -115,10 +115,10 @@ class Multicast(DramTransfer):
         return ocm(whole.base * member, whole.run * member, whole.dtype, whole.counts, whole.strides, place=core)
 
     def operation(self, memory: Memory) -> None:
-        values = memory.load(self.dram_region())
-        for target in self.writes():
-            if target.run:
-                memory.store(target, values)
+        source = self.dram_region()
+        for core in range(MULTICAST_CORES):
+            if self.cores >> core & 1:
+                memory.copy(self.ocm_region(place=core), source)
 
 
 @instruction(opcode=0x63, units=SDMA)
@@ -154,4 +154,4 @@ class Send(Instruction):
         return (self.operand("dst", place=self.dst_core),)
 
     def operation(self, memory: Memory) -> None:
-        memory.store(self.writes()[0], memory.load(self.reads()[0]))
+        memory.copy(self.writes()[0], self.reads()[0])
