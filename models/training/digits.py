@@ -82,7 +82,7 @@ def main() -> None:
         "versions": {"torch": torch.__version__, "scikit-learn": sklearn.__version__, "onnx": onnx.__version__},
     }
     for name in names:
-        model = train(name, split)
+        model = build_digits(name, train(name, split), seed=SEED)
         onnx.save(model, TRAINED / f"{name}.onnx")
         calibration = [normalized(image[None]) for image in split.train_images[:CALIBRATION]]
         record["models"][name] = {
@@ -111,8 +111,15 @@ def load_split() -> Split:
     return Split(train_images=train_images, train_labels=train_labels, test_images=test_images, test_labels=test_labels)
 
 
-def train(name: str, split: Split) -> onnx.ModelProto:
-    """Train one model from seeded weights and return it as ONNX, having compared the two on the held-out images."""
+def train(name: str, split: Split, *, epochs: int = 0) -> dict[str, Array]:
+    """Weights by parameter name: seeded, trained, and compared as torch's and as ONNX on the held-out images.
+
+    Args:
+        name: of the model.
+        split: what it learns from, and what it is compared on.
+        epochs: how often it sees every image; 0 for the model's own number.
+    """
+    epochs = epochs or EPOCHS[name]
     weights: dict[str, Array] = {}
     build_digits(name, weights, seed=SEED)  # fills in the seeded weights
     tensors = {key: torch.from_numpy(value.copy()) for key, value in weights.items()}
@@ -125,13 +132,13 @@ def train(name: str, split: Split) -> onnx.ModelProto:
     plain = [tensor for tensor in learned.values() if tensor.dim() == 1]
     groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE[name])
-    steps = EPOCHS[name] * math.ceil(len(split.train_images) / BATCH)
+    steps = epochs * math.ceil(len(split.train_images) / BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LEARNING_RATE[name], total_steps=steps, pct_start=0.1, cycle_momentum=False
     )
 
     stream = np.random.Generator(np.random.PCG64(SEED))
-    for epoch in range(EPOCHS[name]):
+    for epoch in range(epochs):
         order = stream.permutation(len(split.train_images))
         losses = []
         for start in range(0, len(order), BATCH):
@@ -148,13 +155,14 @@ def train(name: str, split: Split) -> onnx.ModelProto:
         if epoch % 10 == 9:
             print(f"{name}: epoch {epoch + 1}, loss {np.mean(losses):.4f}", flush=True)
 
-    model = build_digits(name, {key: tensor.detach().numpy() for key, tensor in tensors.items()}, seed=SEED)
+    trained = {key: tensor.detach().numpy() for key, tensor in tensors.items()}
+    model = build_digits(name, trained, seed=SEED)
     with torch.no_grad():
         wanted = FORWARD[name](tensors, torch.from_numpy(normalized(split.test_images)), False).numpy()
     distance = float(np.abs(run(model, split.test_images) - wanted).max())
     if distance > AGREEMENT:
         raise RuntimeError(f"{name}: torch and onnxruntime differ by {distance}")
-    return model
+    return trained
 
 
 def shifted(images: npt.NDArray[np.uint8], stream: np.random.Generator) -> npt.NDArray[np.uint8]:

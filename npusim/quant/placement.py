@@ -286,7 +286,22 @@ def _groups(graph: SourceGraph, choices: Mapping[str, Choice], inner: set[str]) 
         roots = tuple(name for name in members if name not in moved)
         group = Group(name=members[0], members=tuple(members), roots=roots, data_type=data_type)
         groups |= dict.fromkeys(members, group)
+    for node in graph.nodes:
+        if node.op == "Concat" and node.output in groups:
+            groups |= _as_it_comes(node, groups, demands)
     return groups
+
+
+def _as_it_comes(
+    node: SourceNode, groups: Mapping[str, Group], demands: Mapping[str, list[tuple[int, int, str]]]
+) -> dict[str, Group]:
+    """The group of a Concat's result in the operands' widest type, where movement alone reads it."""
+    group = groups[node.output]
+    operands = [groups[name] for name in node.inputs if name in groups]
+    if not operands or any(bits for name in group.members for bits, _, _ in demands.get(name, [])):
+        return {}
+    widest = max(operands, key=lambda operand: BITS[operand.data_type])
+    return dict.fromkeys(group.members, replace(group, data_type=widest.data_type))
 
 
 def _demands(

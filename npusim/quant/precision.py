@@ -150,7 +150,7 @@ def analyze(
         wanted = reference.run(feeds, index)
         found = runner.run({**feeds, **{name + FED: wanted[name] for name in fed}}, index)
         for item in rounded:
-            layers[item.tensor].add(wanted[item.tensor], item.real(found[fetched[item.tensor]]))
+            layers[item.tensor].add(item.wanted(wanted[item.tensor]), item.real(found[fetched[item.tensor]]))
         for name, comparison in ends.items():
             comparison.add(wanted[name], found[name])
         if progress is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from npusim.graph.ir import DTYPE_NAMES, Array, Quantization
+from npusim.graph.ir import DTYPE_NAMES, DTYPES, Array, Quantization
 from npusim.graph.quantize import dequantize
 from npusim.graph.rules.movement import MOVES
 
@@ -34,6 +34,7 @@ class Rounded:
         quantizer: the QuantizeLinear.
         quantization: its parameters.
         dtype: of the integers, as ``npusim.graph`` names it.
+        logits: whether a softmax alone reads it, which cannot tell apart what lies below the smallest integer.
     """
 
     tensor: str
@@ -42,6 +43,7 @@ class Rounded:
     quantizer: onnx.NodeProto
     quantization: Quantization
     dtype: str
+    logits: bool = False
 
     @property
     def integers(self) -> str:
@@ -51,6 +53,13 @@ class Rounded:
     def real(self, integers: Array) -> Array:
         """What integers of this tensor mean, float32."""
         return dequantize(integers, self.quantization)
+
+    def wanted(self, real: Array) -> Array:
+        """What the float model's values have to be compared as: masked logits as the smallest integer."""
+        if not self.logits:
+            return real
+        smallest = np.array(np.iinfo(DTYPES[self.dtype]).min, DTYPES[self.dtype])
+        return np.maximum(real, self.real(smallest))
 
 
 def find_rounded(quantized: onnx.ModelProto, known: Collection[str]) -> list[Rounded]:
@@ -70,6 +79,7 @@ def find_rounded(quantized: onnx.ModelProto, known: Collection[str]) -> list[Rou
         node.input[0]: node.output[0] for node in graph.node if node.op_type == DEQUANTIZE and node.output[0] in outputs
     }
     inputs = {value.name for value in graph.input}
+    readers = _readers(graph)
     found: dict[str, Rounded] = {}
     for quantizer in graph.node:
         value = quantizer.input[0] if quantizer.input else ""
@@ -92,8 +102,27 @@ def find_rounded(quantized: onnx.ModelProto, known: Collection[str]) -> list[Rou
             quantizer=quantizer,
             quantization=Quantization(scale=np.float32(scale), zero_point=int(zero_point)),
             dtype=DTYPE_NAMES[zero_point.dtype],
+            logits=_is_logits(readers, quantizer.output[0]),
         )
     return list(found.values())
+
+
+def _is_logits(readers: Mapping[str, list[onnx.NodeProto]], name: str) -> bool:
+    """Whether some value is read by softmaxes alone, behind movement and further roundings."""
+    return bool(readers.get(name)) and all(
+        node.op_type == "Softmax"
+        or (node.op_type in (QUANTIZE, DEQUANTIZE, *MOVES) and _is_logits(readers, node.output[0]))
+        for node in readers[name]
+    )
+
+
+def _readers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """The nodes that read each value."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
 
 
 def types_of(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
@@ -123,10 +152,7 @@ def single_layers(
     cut = onnx.ModelProto()
     cut.CopyFrom(quantized)
     quantizers = {node.output[0]: node for node in cut.graph.node if node.op_type == QUANTIZE}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in cut.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = _readers(cut.graph)
     for item in rounded:
         if item.op == "input":
             continue

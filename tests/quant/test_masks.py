@@ -68,3 +68,11 @@ def test_the_shifted_windows_of_a_trained_swin_gain_by_it():
     layers = analyze(quantized.float_model, quantized.model, DigitImages(4), "PerLayer").layers
     masked = next(layer for layer in layers if layer.layer == "/layers/0/blocks/1/attn/Softmax")
     assert masked.snr_db > 28  # 20 with a range from -100
+
+
+def test_the_analysis_does_not_count_where_below_the_range_a_masked_logit_lies():
+    quantized = quantize(masked_softmax(), logits())
+    added = next(
+        layer for layer in analyze(quantized.float_model, quantized.model, logits()).layers if layer.op == "Add"
+    )
+    assert added.snr_db > 38

@@ -83,3 +83,12 @@ def test_a_target_out_of_reach_says_what_is_in_reach(cnn):
 def test_targets_that_make_no_sense_are_refused(text, words):
     with pytest.raises(UsageError, match=words):
         parse_target(text)
+
+
+def test_what_is_moved_between_16_bit_layers_stays_at_16_bits():
+    model = onnx.load(TRAINED / "digits_swin.onnx")
+    plain = quantize(model, SAMPLES)
+    moves = ("Concat", "Slice", "Reshape", "Transpose", "Gather", "Flatten", "Squeeze")
+    names = tuple(row.name for row in plain.table if row.ops[-1] not in moves)
+    wide = quantize(model, SAMPLES, QuantSettings(layer_configs=(LayerConfig(layer_names=names, data_type="U16"),)))
+    assert [row.name for row in wide.table if row.data_type != "U16"] == []
