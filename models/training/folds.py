@@ -58,7 +58,7 @@ def main() -> None:
             model = build_digits(name, {key: value.astype(np.float32) for key, value in half.items()}, seed=SEED)
             accuracies.append(accuracy(model, split))
             print(f"{name}, fold {fold}: {accuracies[-1]}", flush=True)
-        np.savez_compressed(TRAINED / f"{name}_folds.npz", **kept)
+        np.savez_compressed(TRAINED / f"{name}_folds.npz", allow_pickle=False, **kept)
         record["models"][name] = {"accuracy": accuracies, "epochs": EPOCHS[name]}
         path.write_text(json.dumps(record, indent=2) + "\n")
 
