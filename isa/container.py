@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ContainerError, IsaError
+from .files import write_bytes
 from .instruction import WORD_BYTES
 from .program import ISA_MAJOR, ISA_MINOR, Program, Segment, SegmentKind
 
@@ -91,13 +92,7 @@ def from_bytes(data: bytes) -> Program:
 
 def save(program: Program, path: str | os.PathLike[str]) -> None:
     """Write a program file; an existing one is replaced only once the new one is complete."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(to_bytes(program))
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, to_bytes(program))
 
 
 def load(path: str | os.PathLike[str]) -> Program:

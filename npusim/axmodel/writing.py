@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
 from isa import container
+from isa.files import write_bytes
 
 from .layout import (
     CPU_OPERATOR,
@@ -64,13 +64,7 @@ def wrap(model: Axmodel) -> bytes:
 
 def save(model: Axmodel, path: str | os.PathLike[str]) -> None:
     """Write a file; an existing one is replaced only once the new one is complete."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(wrap(model))
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, wrap(model))
 
 
 def _content(part: Part) -> bytes:

@@ -11,7 +11,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 from npusim import __version__
 from npusim.errors import NpusimError, UsageError, did_you_mean
@@ -88,14 +90,19 @@ COMMANDS: dict[str, tuple[Callable[[], ModuleType], str]] = {
 
 EXIT_ERROR = 2
 
+RESULTS = ("output", "trace", "json", "csv")
+"""Arguments that name a file to write, in every command that takes them."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 where a check found something, 2 for an error."""
-    parser, command = _parser(argv)
-    arguments, unknown = parser.parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else argv
     try:
+        parser, command = _parser(words)
+        arguments, unknown = parser.parse_known_args(words)
         if unknown:
             raise _unknown_argument(unknown[0], command)
+        _keep_inputs(vars(arguments))
         return int(arguments.execute(arguments))
     except BrokenPipeError:
         # the reader of our output went away (`npusim disasm x | head`): that is no error of ours
@@ -105,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("npusim: interrupted", file=sys.stderr)
         return 130
     except Exception as error:  # noqa: BLE001 - the outermost frame: an error becomes a line and an exit code
-        if arguments.traceback or not _is_expected(error):
+        if "--traceback" in words or not _is_expected(error):
             traceback.print_exc()
         else:
             print(f"npusim: {_one_line(error)}", file=sys.stderr)
@@ -130,17 +137,44 @@ def _unknown_argument(word: str, command: argparse.ArgumentParser) -> UsageError
     return UsageError(f"{command.prog} takes no {name!r}", did_you_mean(name, options))
 
 
-def _parser(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    """The parser of the program, and that of the command that is called."""
-    parser = argparse.ArgumentParser(
+def _keep_inputs(named: dict[str, object]) -> None:
+    """Refuse to write a result over a file that the command reads, or two results into one file."""
+    from npusim.cli.files import is_same_file
+
+    written = {name: path for name in RESULTS if isinstance(path := named.get(name), str)}
+    others = [value for name, value in named.items() if name not in written]
+    read = [path for value in others for path in (value if isinstance(value, list) else [value])]
+    files = [path for path in read if isinstance(path, str) and Path(path).is_file()]
+    for name, path in written.items():
+        if any(is_same_file(path, other) for other in files):
+            raise UsageError(f"--{name} {path} would overwrite a file that the command reads: name another file")
+        if any(is_same_file(path, other) for key, other in written.items() if key != name):
+            raise UsageError(f"--{name} {path}: another result goes there as well: name another file")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, like every other error, and names the help."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
+
+
+def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The parser of the program, and that of the command that is called.
+
+    Raises:
+        UsageError: no such command.
+    """
+    parser = _Parser(
         prog="npusim",
         description="Cycle-accurate simulator of a three-core INT8 NPU: bit-exact outputs and cycle counts in one run.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"npusim {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    words = sys.argv[1:] if argv is None else argv
-    chosen = next((word for word in words if word in COMMANDS), None)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    if chosen is not None and chosen not in COMMANDS:
+        raise UsageError(f"no command {chosen!r}, only {', '.join(COMMANDS)}", did_you_mean(chosen, COMMANDS))
     called = parser
     for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(

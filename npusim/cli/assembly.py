@@ -9,11 +9,12 @@ from pathlib import Path
 
 from isa.container import MAGIC, save
 from isa.disassembler import disassemble
+from isa.files import write_bytes
 from isa.program import Program
 from isa.verify import Report
-from npusim.cli.files import write_bytes, write_json
+from npusim.cli.files import write_json
 from npusim.cli.programs import PROGRAM_SUFFIX, read_program
-from npusim.cli.text import count
+from npusim.cli.text import count, whole_number
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,7 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     else:
         parser.add_argument("program", help="program file or assembly source")
         parser.add_argument("--target_hardware", default="ax650n", help="built-in name or TOML file (ax650n)")
-        parser.add_argument("--max_violations", type=int, default=20, help="how many to list (20)")
+        parser.add_argument("--max_violations", default="20", metavar="N", help="how many to list (20)")
         parser.add_argument("--no_stamp", action="store_true", help="do not write the stamp into the program file")
         parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - for standard output")
         parser.set_defaults(execute=_verify)
@@ -59,10 +60,11 @@ def _verify(arguments: argparse.Namespace) -> int:
     from npusim.config import load
     from npusim.sim import limits_of
 
+    most = whole_number("--max_violations", arguments.max_violations, 1)
     hardware = load(arguments.target_hardware)
     program = read_program(arguments.program)
     begin = time.perf_counter()
-    report = verify(program, limits_of(hardware), max_violations=arguments.max_violations)
+    report = verify(program, limits_of(hardware), max_violations=most)
     seconds = time.perf_counter() - begin
     for violation in report.violations:
         print(f"{violation.kind}: {violation.message}")

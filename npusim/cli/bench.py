@@ -8,7 +8,6 @@ clock, are simulated call by call.
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from npusim import __version__
 from npusim.cli.files import write_csv, write_json
 from npusim.cli.programs import Runnable, read_model
 from npusim.cli.results import cpu_table, job_record
-from npusim.cli.text import paint
+from npusim.cli.text import paint, whole_number
 from npusim.config import Hardware, load
 from npusim.errors import UsageError
 from npusim.session.blocks import VNPU, Claim, mask_of, parse_mask, place
@@ -105,21 +104,10 @@ def _bench_one(arguments: argparse.Namespace, repeat: int, warmup: int, vnpu: in
     if arguments.json:
         write_json(arguments.json, row)
     if arguments.csv:
-        write_csv(arguments.csv, [{key: value for key, value in row.items() if not isinstance(value, list | dict)}])
+        write_csv(arguments.csv, [{key: value for key, value in row.items() if isinstance(value, str | int | float)}])
     if "-" not in (arguments.json, arguments.csv):
         _print(row, path)
     return 0
-
-
-def whole_number(option: str, text: str, least: int) -> int:
-    """A whole number.
-
-    Raises:
-        UsageError: none, or one below ``least``.
-    """
-    if not re.fullmatch(r"\d{1,9}", text) or int(text) < least:
-        raise UsageError(f"{option} takes a whole number from {least} on, not {text!r}")
-    return int(text)
 
 
 def _place_one(model: Axmodel, mask: str | None, vnpu: int, hardware: Hardware) -> Sequence[int]:

@@ -12,7 +12,7 @@ import numpy as np
 from npusim.cli.files import file_name, write_json
 from npusim.cli.programs import read_model
 from npusim.cli.progress import Progress
-from npusim.cli.text import count
+from npusim.cli.text import count, whole_number
 from npusim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     add("--model", required=True, metavar="FILE", help="the quantized ONNX model it was built from")
     add("-m", "--axmodel", required=True, metavar="FILE", help="the built model")
     add("--input_dir", help="folder of <input>.bin files; seeded random values otherwise")
-    add("--seed", type=int, default=0, help="of the random values (0)")
+    add("--seed", default="0", metavar="N", help="of the random values (0)")
     add("--json", metavar="FILE", help="write the findings as JSON; - for standard output")
     parser.set_defaults(execute=_check)
 
@@ -35,11 +35,12 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     from npusim.session.agreement import check
 
+    seed = whole_number("--seed", arguments.seed, 0)
     built = read_model(arguments.axmodel)
     feeds = read_feeds(built, arguments.input_dir) if arguments.input_dir else None
     progress = Progress(built.name)
     try:
-        found = check(arguments.model, built, feeds, seed=arguments.seed, report=progress.step)
+        found = check(arguments.model, built, feeds, seed=seed, report=progress.step)
     finally:
         progress.done()
     if arguments.json:

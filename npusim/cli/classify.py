@@ -6,13 +6,12 @@ The machine is deterministic, so one simulation stands for all repetitions; ``be
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from npusim.cli.files import write_json
-from npusim.errors import UsageError
+from npusim.cli.text import whole_number
 
 RULE = "-" * 38
 
@@ -30,8 +29,7 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
 
 
 def _classify(arguments: argparse.Namespace) -> int:
-    if not re.fullmatch(r"\d{1,9}", arguments.repeat) or int(arguments.repeat) < 1:
-        raise UsageError(f"-r takes a whole number from 1 on, not {arguments.repeat!r}")
+    repeat = whole_number("-r", arguments.repeat, 1)
     image = Path(arguments.image).read_bytes()
     from npusim.session.classification import classify, preparation_of, top
     from npusim.session.inference import InferenceSession
@@ -43,7 +41,6 @@ def _classify(arguments: argparse.Namespace) -> int:
     scores = classify(session, image, arguments.image)
     best = top(scores, class_names(len(scores), arguments.labels))
     latency = session.profile().latency_ms
-    repeat = int(arguments.repeat)
     if arguments.json:
         record = {
             "model": session.model.name,

@@ -1,4 +1,4 @@
-"""Names of tensor files, and writing result files whole or not at all. Reading belongs to the commands."""
+"""Names of tensor files, and results as JSON and CSV. Reading belongs to the commands."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from isa.files import write_bytes
 
-def write_bytes(target: str | Path, data: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that a reader never sees half of it."""
-    path = Path(target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+def is_same_file(one: str, other: str) -> bool:
+    """Whether two names, whose files need not exist, lead to one place, links followed; ``-`` is standard output."""
+    return one == other or ("-" not in (one, other) and os.path.realpath(one) == os.path.realpath(other))
 
 
 def write_json(target: str, value: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from isa.instruction import Unit, unit_name
 from isa.program import Program
 from npusim.cli.files import write_json
-from npusim.cli.programs import MODEL_SUFFIX, PROGRAM_SUFFIX, SOURCE_SUFFIX, read_program
+from npusim.cli.programs import MODEL_SUFFIX, ONNX_SUFFIX, PROGRAM_SUFFIX, SOURCE_SUFFIX, read_program
 from npusim.cli.progress import Progress
 from npusim.cli.text import table
 from npusim.config import Hardware, load
@@ -47,7 +47,7 @@ def _info(arguments: argparse.Namespace) -> int:
         return _warm_up()
     if Path(arguments.subject).suffix in (SOURCE_SUFFIX, PROGRAM_SUFFIX):
         return _program(read_program(arguments.subject), arguments.json)
-    if Path(arguments.subject).suffix == MODEL_SUFFIX:
+    if Path(arguments.subject).suffix in (MODEL_SUFFIX, ONNX_SUFFIX):
         from npusim.cli import describe
 
         return describe.print_model(arguments.subject, arguments.json, arguments.layers)

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from npusim.cli.bench import whole_number
 from npusim.cli.files import write_csv, write_json
 from npusim.cli.fleet import milliseconds, missed, record
 from npusim.cli.options import given_options
 from npusim.cli.progress import Progress
-from npusim.cli.text import count, paint, table
+from npusim.cli.text import count, paint, table, whole_number
 from npusim.errors import UsageError
 
 if TYPE_CHECKING:

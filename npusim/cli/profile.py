@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from isa.files import write_bytes
 from npusim import __version__
-from npusim.cli.files import write_bytes
 from npusim.cli.programs import Runnable, read_runnable
 from npusim.cli.progress import Progress
 from npusim.cli.text import count

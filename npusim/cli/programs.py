@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SOURCE_SUFFIX = ".npuasm"
 PROGRAM_SUFFIX = ".npuprog"
 MODEL_SUFFIX = ".axmodel"
+ONNX_SUFFIX = ".onnx"
+"""Of models that are to be built yet: reading one as a built model says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,7 @@ def _is_program(path: str, data: bytes) -> bool:
 def _is_model(path: str, data: bytes) -> bool:
     from npusim import axmodel
 
-    return Path(path).suffix == MODEL_SUFFIX or axmodel.is_axmodel(data)
+    return Path(path).suffix in (MODEL_SUFFIX, ONNX_SUFFIX) or axmodel.is_axmodel(data)
 
 
 def _model(path: str, data: bytes) -> Axmodel:

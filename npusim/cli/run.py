@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from isa.files import write_bytes
 from isa.program import SegmentKind, segment_name
-from npusim.cli.files import file_name, write_bytes, write_json
+from npusim.cli.files import file_name, write_json
 from npusim.cli.programs import Runnable, read_runnable
 from npusim.cli.results import job_record, perlayer_csv, print_record
-from npusim.cli.text import count
+from npusim.cli.text import count, whole_number
 from npusim.config import Hardware, load
 from npusim.errors import UsageError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MODES = ("full", "time", "values")
 DEFAULT_HARDWARE = "ax650n"
 PERLAYER_NAME = "perlayer"
+MOST_CYCLES = 10**15
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -58,9 +60,9 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         help=f"write the layers' figures into the output folder, as {PERLAYER_NAME}.csv and {PERLAYER_NAME}.json",
     )
     add("--mode", choices=MODES, default="full", help="values and time, time only, or values only (full)")
-    add("--max_cycles", type=int, help="stop with an error after this cycle")
+    add("--max_cycles", metavar="N", help="stop with an error after this cycle")
     add("--allow_unverified", action="store_true", help="run a program that does not verify")
-    add("--show_trace", nargs="?", const=50, type=int, metavar="N", help="print the first N instructions retired (50)")
+    add("--show_trace", nargs="?", const="50", metavar="N", help="print the first N instructions retired (50)")
     add("--trace", metavar="FILE", help="write the whole trace as CSV")
     add("--json", metavar="FILE", help="write the results as JSON; - for standard output")
     parser.set_defaults(execute=_run)
@@ -73,6 +75,12 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"two programs are named {max(names, key=names.count)}: their files would collide")
     if arguments.enable_perlayer_output and (not arguments.output_dir or arguments.mode == "values"):
         raise UsageError("--enable_perlayer_output needs --output_dir to write to, and a mode with time")
+    if arguments.mode == "values" and (arguments.trace or arguments.show_trace):
+        raise UsageError("--trace and --show_trace need a mode with time")
+    if arguments.show_trace is not None:
+        arguments.show_trace = whole_number("--show_trace", arguments.show_trace, 1)
+    if arguments.max_cycles is not None:
+        arguments.max_cycles = whole_number("--max_cycles", arguments.max_cycles, 1, MOST_CYCLES)
     hardware = find_machine(arguments.target_hardware, subjects)
     cores = _assign_cores([subject.cores for subject in subjects], arguments.cores or [])
     rows: list[dict[str, Any]] = []

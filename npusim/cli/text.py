@@ -1,4 +1,7 @@
-"""Plain-text tables and numbers for the terminal, in colour where it shows it. No command logic here."""
+"""Plain-text tables and numbers for the terminal, in colour where it shows it; numbers as users write them.
+
+Used by the commands, whose logic does not belong here.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+
+from npusim.errors import UsageError
 
 STYLES = {"bold": "1", "good": "32", "bad": "31"}
 """SGR codes of ECMA-48 by what they mean here."""
@@ -52,3 +57,16 @@ def number(value: object) -> str:
 def count(amount: int, noun: str) -> str:
     """``1 instruction``, ``2 instructions``."""
     return f"{amount:,} {noun}" if amount == 1 else f"{amount:,} {noun}s"
+
+
+def whole_number(option: str, text: str, least: int, most: int = 999_999_999) -> int:
+    """A whole number that a user wrote.
+
+    Raises:
+        UsageError: none, or one outside ``least..most``.
+    """
+    if not re.fullmatch("[0-9]{1,4000}", text) or int(text) < least:
+        raise UsageError(f"{option} takes a whole number from {least} on, not {text!r}")
+    if int(text) > most:
+        raise UsageError(f"{option} takes at most {most:,}, not {text}")
+    return int(text)

@@ -134,6 +134,9 @@ class Summary:
         """Plain values for JSON, with the field names of this class."""
         return asdict(self)
 
+    def __repr__(self) -> str:
+        return f"<Summary: {self.cycles:,} cycles, {self.latency_ms:.3f} ms, {len(self.layers)} layers>"
+
     def _repr_html_(self) -> str:
         return summary_html(f"{self.cycles:,} cycles, {self.latency_ms:.3f} ms", self)
 

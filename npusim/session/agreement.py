@@ -27,6 +27,7 @@ from npusim.session.call import call
 from npusim.session.inference import check_feeds
 from npusim.session.machine import hardware_of
 from npusim.session.parts import compile_parts, port_of
+from npusim.session.quantization import FLOAT, type_of
 from npusim.session.samples import random_feeds
 
 Array = np.ndarray[Any, Any]
@@ -165,9 +166,10 @@ def _silence(share: float, stage: str) -> None:
 def _matching_graph(source: str | os.PathLike[str] | onnx.ModelProto, built: Axmodel) -> Graph:
     """The integer graph of the model, if its interface is that of the file under test."""
     shapes = {port.name: port.shape for port in built.inputs}
-    described = _interface(
-        onnx.load(source, load_external_data=False) if not isinstance(source, onnx.ModelProto) else source
-    )
+    model = source if isinstance(source, onnx.ModelProto) else onnx.load(source, load_external_data=False)
+    if type_of(model) == FLOAT:
+        raise UsageError("a float model has no integers to compare: name the quantized one, quant/quant_axmodel.onnx")
+    described = _interface(model)
     for what, names, ports in (("inputs", described[0], built.inputs), ("outputs", described[1], built.outputs)):
         if names != [port.name for port in ports]:
             there = [port.name for port in ports]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from isa.files import write_bytes
 from isa.program import ISA_MAJOR, ISA_MINOR, Program
 from npusim import __version__, axmodel
 from npusim.axmodel import Axmodel, LayerName, Part
@@ -24,11 +25,10 @@ from npusim.config import Hardware
 from npusim.errors import UsageError
 from npusim.session.call import call
 from npusim.session.configuration import Configuration, load
-from npusim.session.files import write_bytes
 from npusim.session.machine import cores_of, find_hardware
 from npusim.session.parts import compile_parts, port_of, prove_parts
 from npusim.session.preprocessing import RECORD as PREPROCESSING
-from npusim.session.quantization import QUANTIZED, UNNAMED, Prepared, prepare, write_quantized
+from npusim.session.quantization import FILES, QUANTIZED, UNNAMED, Prepared, prepare, write_quantized
 from npusim.session.stages import Progress, Report, Stages
 from npusim.session.summaries import summary_of
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from npusim.quant.mixed import CyclesOf
     from npusim.quant.settings import Samples
     from npusim.report.summary import Summary
+    from npusim.session.configuration.schema import BuildConfig
     from npusim.session.inference import InferenceSession
 
 CONTEXT_NAME = "build_context.json"
@@ -177,6 +178,7 @@ def build(
     asked = configuration.build
     machine = find_hardware(hardware if isinstance(hardware, Hardware) else asked.target_hardware)
     cores = cores_of(asked.npu_mode, machine)
+    _keep_source(model if isinstance(model, str | os.PathLike) else asked.input, asked)
     stage = Stages(report, progress)
 
     def cycles_of(quantized: onnx.ModelProto) -> int:
@@ -233,6 +235,15 @@ def configure(config: Config, **overrides: str | Path | bool | None) -> Configur
     """
     given = {k: v if isinstance(v, bool) else str(v) for k, v in overrides.items() if v is not None}
     return config.overridden(given) if isinstance(config, Configuration) else load(config, overrides=given)
+
+
+def _keep_source(source: str | os.PathLike[str], asked: BuildConfig) -> None:
+    """Refuse to build a model into a folder where the build would write over it, or remove it."""
+    files = [Path(asked.output_dir) / name for name in (*FILES, CONTEXT_NAME, asked.output_name)]
+    if asked.output_dir and source and Path(source).resolve() in [path.resolve() for path in files]:
+        raise UsageError(
+            f"a build into {asked.output_dir} would replace its own model {source}: name another output_dir"
+        )
 
 
 def _shapes_text(shapes: Shapes) -> str | None:

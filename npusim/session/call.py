@@ -17,7 +17,7 @@ from onnx import helper
 from isa.program import segment_name
 from npusim.axmodel import ELEMENT_TYPES, Axmodel, CpuPart, NpuPart, Port
 from npusim.config import Hardware
-from npusim.errors import SimulationError
+from npusim.errors import SimulationError, UnverifiedProgramError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -108,7 +108,13 @@ def _on_npu(
 
     feeds = {segment_name(port.name): values[port.name] for port in part.inputs if port.name in values}
     job = Job(program=part.program, cores=cores, inputs=feeds, name=model.name)
-    result = simulate(hardware, job, mode=mode, allow_unverified=not proven, max_cycles=max_cycles)
+    try:
+        result = simulate(hardware, job, mode=mode, allow_unverified=not proven, max_cycles=max_cycles)
+    except UnverifiedProgramError as error:
+        if hardware.machine.name == model.hardware:
+            raise
+        built = f"{model.name} was built for {model.hardware} and does not fit {hardware.machine.name}"
+        raise SimulationError(f"{built}: build it for that machine (--target_hardware); {error}") from error
     held = result.jobs[0].outputs
     named = {port.name: held[segment_name(port.name)] for port in part.outputs if held}
     return replace(result, jobs=(replace(result.jobs[0], outputs=named),))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from isa import container
+from isa.files import write_bytes
 from isa.program import Program
 from npusim import __version__, axmodel, markup
 from npusim.axmodel import Axmodel
@@ -97,14 +98,7 @@ class Simulation:
         """
         from npusim.report.page import page
 
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        text = page([self.profile()], __version__)
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(path, page([self.profile()], __version__).encode())
 
     def plot_timeline(self, axes: Axes | None = None) -> Axes:
         """Draw every unit's work over time (``npusim.report.plots``).

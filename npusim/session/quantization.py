@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from isa.files import write_bytes
 from npusim import axmodel
 from npusim.errors import ConfigError, UsageError
 from npusim.quant.dataset import RANDOM, Source, Tensor, open_samples
 from npusim.quant.settings import LayerConfig, QuantSettings, Samples
 from npusim.session.configuration import Configuration, InputConfig
-from npusim.session.files import write_bytes
 from npusim.session.preprocessing import check_tensor_names, entry_for, model_preparation, preparations
 from npusim.session.processors import with_processors
 from npusim.session.stages import Progress

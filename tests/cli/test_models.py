@@ -264,7 +264,17 @@ MISTAKES = [
     (["build", "--input", "{tmp}/absent.onnx", "--output_dir", "{tmp}"], "absent.onnx"),
     (["build", "--input", "{built}", "--output_dir", "{tmp}"], "built model already"),
     (["run", "-m", "{built}", "--random_input", "--enable_perlayer_output"], "--enable_perlayer_output needs"),
-    (["run", "-m", "{several}", "--random_input"], "neither a program file nor an assembly source"),
+    (["build", "--input", "{built}", "--output_dir", "{built}/.."], "would replace its own model"),
+    (["run", "-m", "{several}", "--random_input"], "build it first"),
+    (["run", "-m", "{built}", "--random_input", "--mode", "values", "--trace", "t.csv"], "need a mode with time"),
+    (["info", "{several}"], "build it first"),
+    (["bench", "-m", "{built}", "--target_hardware", "small"], "was built for ax650n and does not fit small: build it"),
+    (["bench", "-m", "{built}", "--json", "{built}"], "would overwrite a file that the command reads"),
+    (["bench", "-m", "{built}", "--json", "{built}/../../out/compiled.axmodel"], "would overwrite a file that"),
+    (["bench", "-m", "{built}", "--json", "{tmp}/a", "--csv", "{tmp}/a"], "another result goes there as well"),
+    (["bench", "-m", "{built}", "--json", "-", "--csv", "-"], "another result goes there as well"),
+    (["bench", "-m", "{built}", "--json", "{tmp}"], "{tmp}: cannot be written: Is a directory"),
+    (["bench", "-m", "{built}", "-r", "9999999999"], "-r takes at most 999,999,999"),
     (["bench", "-m", "{several}"], "build it first"),
     (["bench", "-m", "{built}", "-a", "0b1000"], "masks of ax650n are 0b1 to 0b111"),
     (["bench", "-m", "{built}", "-a", "x"], "-a takes a mask"),
@@ -276,6 +286,7 @@ MISTAKES = [
     (["compare", "--model", "{several}", "--hardware", "smal"], "did you mean 'small'"),
     (["check", "--model", "{chain}", "-m", "{built}"], "was not built from this model"),
     (["check", "--model", "{several}", "-m", "{several}"], "build it first"),
+    (["check", "--model", "{several}", "-m", "{built}", "--seed", "-1"], "--seed takes a whole number from 0 on"),
 ]
 
 
@@ -287,7 +298,20 @@ def test_mistakes_are_one_line_and_exit_code_2(capsys, place, built, tmp_path, w
     assert out == ""
     assert err.count("\n") == 1
     assert err.startswith("npusim: ")
-    assert message in err
+    assert message.format(**names) in err
+    assert axmodel.read(built).npu_mode == "NPU2"  # what a command reads outlives its mistakes
+
+
+def test_a_quantized_model_is_not_built_over_itself(capsys, place, tmp_path):
+    kept = tmp_path / "quant" / "quant_axmodel.onnx"
+    kept.parent.mkdir()
+    kept.write_bytes((place / "chain.onnx").read_bytes())
+    code, _, err = npusim(capsys, "build", "--input", kept, "--output_dir", tmp_path)
+    assert (code, err) == (
+        2,
+        f"npusim: a build into {tmp_path} would replace its own model {kept}: name another output_dir\n",
+    )
+    assert kept.read_bytes() == (place / "chain.onnx").read_bytes()
 
 
 def test_a_model_cut_short_is_one_clear_error(capsys, built, tmp_path):

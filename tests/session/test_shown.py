@@ -43,6 +43,13 @@ def outline(shown):
     return found.rows
 
 
+def test_a_summary_prints_as_one_line(several_built):
+    summary = npusim.simulate(several_built).summary
+    assert repr(summary) == (
+        f"<Summary: {summary.cycles:,} cycles, {summary.latency_ms:.3f} ms, {len(summary.layers)} layers>"
+    )
+
+
 def test_layers_go_into_pandas(several_built):
     pandas = pytest.importorskip("pandas", reason="pandas is not installed (extra dev)")
     found = npusim.simulate(several_built)
