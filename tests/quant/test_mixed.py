@@ -8,7 +8,7 @@ import pytest
 from npusim.errors import UsageError
 from npusim.quant import quantize
 from npusim.quant.errors import QuantizationError
-from npusim.quant.mixed import parse_target
+from npusim.quant.mixed import _fewest, parse_target
 from npusim.quant.precision import compare_outputs
 from npusim.quant.settings import LayerConfig, QuantSettings
 from tests.quant.floats import TRAINED, DigitImages
@@ -67,6 +67,21 @@ def test_a_target_out_of_reach_says_what_is_in_reach(cnn):
         QuantizationError, match=r"snr:99 cannot be met: with 16 bits in all 7 layers .* reach snr \d\d"
     ):
         quantize(cnn, SAMPLES, QuantSettings(auto_mix_precision="snr:99"))
+
+
+@pytest.mark.parametrize("needed", range(1, 24))
+def test_doubling_and_halving_finds_the_smallest_number_in_few_tries(needed):
+    class Stub:
+        tries = 0
+
+        def meets(self, layers, weight_data_type):
+            del weight_data_type
+            self.tries += 1
+            return len(layers) >= needed
+
+    stub = Stub()
+    assert _fewest(stub, tuple(map(str, range(23))), "S8") == needed
+    assert stub.tries <= 9  # 1, 2, 4, 8, 16, then four halvings of what is left
 
 
 @pytest.mark.parametrize(

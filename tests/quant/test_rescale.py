@@ -203,3 +203,33 @@ def test_factors_are_those_of_the_paper():
     weights = next(values for name, values in editor.constants.items() if name.startswith("w:rescaled"))
     factors = np.array([4**0.75 / 1**0.25, 1**0.75 / 4**0.25])
     np.testing.assert_allclose(weights[:, 0], [1 * factors[0], 4 * factors[1]], rtol=1e-3)
+
+
+def test_a_tensor_that_is_joined_with_another_one_is_left_alone():
+    constants = {"g": np.ones(4, np.float32), "w": np.eye(4, dtype=np.float32)}
+    nodes = [
+        node("LayerNormalization", "x", "g", to="n", axis=-1),
+        node("Concat", "n", "x", to="j", axis=1),
+        node("MatMul", "j", "w", to="y"),
+    ]
+    assert smooth(model(nodes, constants, (1, 3, 4)), samples((1, 3, 4)), EAGER)[1] == []
+
+
+def test_factors_pass_an_offset_and_a_bound_between_products():
+    rng = np.random.default_rng(0)
+    factors = outlier_channels(16, rng)
+    constants = {
+        "w": rng.normal(0, 0.5, (6, 16)).astype(np.float32) * factors,
+        "b": rng.normal(0, 0.5, 16).astype(np.float32) * factors,
+        "v": rng.normal(0, 0.5, (16, 5)).astype(np.float32) / factors[:, None],
+    }
+    nodes = [
+        node("MatMul", "x", "w", to="p"),
+        node("Add", "b", "p", to="q"),
+        node("Relu", "q", to="r"),
+        node("MatMul", "r", "v", to="y"),
+    ]
+    float_model = model(nodes, constants, (1, 3, 6))
+    smoothed, done = smooth(float_model, samples((1, 3, 6)), EAGER)
+    assert [item.tensor for item in done] == ["r"]
+    assert_same(float_model, smoothed, samples((1, 3, 6), 1, 5)[0])
