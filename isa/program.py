@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -87,9 +88,11 @@ class Segment:
         return self.kind in (SegmentKind.INPUT, SegmentKind.PARAMETERS)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Program:
     """A complete program. Immutable; make one with ``make_program``.
+
+    It is equal to itself only, so that what was found out about it can be remembered as long as it lives.
 
     Attributes:
         name: for messages and reports.
@@ -129,13 +132,18 @@ class Program:
     def __len__(self) -> int:
         return sum(len(words) for words in self.streams.values())
 
-    def instructions(self, unit: int) -> list[Instruction]:
-        """The decoded stream of one unit number; empty where the unit has none.
+    def instructions(self, unit: int) -> tuple[Instruction, ...]:
+        """The stream of one unit number, decoded once; empty where the unit has none.
 
         Raises:
             DecodingError: a word is not an instruction.
         """
-        return decode_stream(self.streams[unit]) if unit in self.streams else []
+        if unit not in self.streams:
+            return ()
+        known = _INSTRUCTIONS.setdefault(self, {})
+        if unit not in known:
+            known[unit] = tuple(decode_stream(self.streams[unit]))
+        return known[unit]
 
     def origin(self, unit: int, position: int) -> str:
         """What an instruction was made for, or ""."""
@@ -172,6 +180,14 @@ class Program:
     def with_stamp(self, stamp: str) -> Program:
         """The same program carrying a verifier's stamp."""
         return replace(self, stamp=stamp)
+
+
+Kinds = list[tuple[type[Instruction], np.ndarray[Any, Any], Any]]
+"""What ``decode_columns`` yields."""
+
+_INSTRUCTIONS: WeakKeyDictionary[Program, dict[int, tuple[Instruction, ...]]] = WeakKeyDictionary()
+_COLUMNS: WeakKeyDictionary[Program, dict[int, Kinds]] = WeakKeyDictionary()
+"""Decoded streams of living programs, by unit number."""
 
 
 def make_program(
@@ -223,16 +239,20 @@ def check_unit(unit: int, stream: Sequence[Instruction]) -> None:
             )
 
 
-def stream_columns(program: Program, unit: int) -> list[tuple[type[Instruction], np.ndarray[Any, Any], Any]]:
-    """``decode_columns`` of one stream, each kind checked against the unit.
+def stream_columns(program: Program, unit: int) -> Kinds:
+    """``decode_columns`` of one stream, each kind checked against the unit; found once for a program.
 
     Raises:
         DecodingError: a word is not an instruction.
         ProgramError: an instruction on a unit that does not execute it.
     """
+    known = _COLUMNS.setdefault(program, {})
+    if unit in known:
+        return known[unit]
     kinds = list(decode_columns(program.streams[unit]))
     for cls, rows, _ in kinds:
         if Unit(unit % UNITS_PER_CORE) not in cls.layout.units:
             where = f"{unit_name(unit)} instruction {rows[0]}"
             raise ProgramError(f"{where}: {cls.layout.mnemonic} does not run on this unit")
+    known[unit] = kinds
     return kinds

@@ -11,6 +11,7 @@ What an instruction finds in memory (an index of a gather, a scale) is checked w
 from __future__ import annotations
 
 from itertools import chain, islice
+from weakref import WeakKeyDictionary
 
 from ..program import Program
 from .access import decode, tabulate
@@ -28,17 +29,24 @@ __all__ = [
 
 MAX_VIOLATIONS = 20
 
+_BOUNDS: WeakKeyDictionary[Program, dict[tuple[Limits, int], tuple[Violation, ...]]] = WeakKeyDictionary()
+"""Answers of ``check_bounds`` for living programs."""
+
 
 def check_bounds(program: Program, limits: Limits, *, max_violations: int = MAX_VIOLATIONS) -> tuple[Violation, ...]:
     """The part of the proof that is repeated at every load: each instruction by itself.
 
     Words decode and run on their unit, constraints hold, every access lies in memory that exists and is aligned,
     sources and destinations of one instruction are apart or the same, streams end with ``end``, waits and barriers
-    name units of the program. Nothing the program does can then leave its memory, proven or not.
+    name units of the program. Nothing the program does can then leave its memory, proven or not. The answer is
+    remembered for the program's next load.
     """
-    decoded = decode(program)
-    found = chain(decoded.violations, check_single(program, limits, decoded, max_violations))
-    return tuple(islice(found, max_violations))
+    known, key = _BOUNDS.setdefault(program, {}), (limits, max_violations)
+    if key not in known:
+        decoded = decode(program)
+        found = chain(decoded.violations, check_single(program, limits, decoded, max_violations))
+        known[key] = tuple(islice(found, max_violations))
+    return known[key]
 
 
 def verify(program: Program, limits: Limits, *, max_violations: int = MAX_VIOLATIONS) -> Report:

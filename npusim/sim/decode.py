@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -41,18 +42,31 @@ class Home:
     bases: tuple[int, ...]
 
 
-def decode(home: Home, program: Program, unit: int) -> Stream:
-    """The stream of one logical unit, ready to run.
+_LAST: WeakKeyDictionary[Program, tuple[Home, list[Stream]]] = WeakKeyDictionary()
+"""Where each living program was put last, and its streams there: a model that is called again is not decoded again."""
+
+
+def decode(home: Home, program: Program) -> list[Stream]:
+    """The streams of a program, ready to run, in the order of its own.
 
     Args:
         home: where the program was put.
         program: one that keeps its bounds (``isa.verify.check_bounds``).
-        unit: logical unit number.
     """
+    last = _LAST.get(program)
+    if last is not None and last[0] == home:
+        return last[1]
+    streams = [_stream(home, program, unit) for unit in program.streams]
+    _LAST[program] = home, streams
+    return streams
+
+
+def _stream(home: Home, program: Program, unit: int) -> Stream:
+    """The stream of one logical unit."""
     hardware, words = home.hardware, program.streams[unit]
     n, (core, kind) = len(words), divmod(unit, UNITS_PER_CORE)
     durations, banks, macs, written, dram = (np.zeros(n, np.int64) for _ in range(5))
-    kinds = list(stream_columns(program, unit))
+    kinds = stream_columns(program, unit)
     slots = max(cls.layout.max_waits for cls, _, _ in kinds)
     wait_units, wait_values = np.full((n, slots), -1, np.int64), np.zeros((n, slots), np.int64)
     meetings: dict[int, Meeting] = {}
@@ -74,6 +88,7 @@ def decode(home: Home, program: Program, unit: int) -> Stream:
                 banks[rows] = streamed_banks(columns, core, hardware).get(core, 0)
     # logical unit numbers become physical; -1 stays, as the entry behind the last
     physical = np.array([c * UNITS_PER_CORE + u for c in home.cores for u in range(UNITS_PER_CORE)] + [-1], np.int64)
+    wait_units = physical[wait_units]
     return Stream(
         number=int(physical[unit]),
         logical=unit,
@@ -81,8 +96,9 @@ def decode(home: Home, program: Program, unit: int) -> Stream:
         opcode=words[:, 0].astype(np.int32),
         durations=durations.tolist(),
         banks=banks.tolist(),
-        wait_units=physical[wait_units],
+        wait_units=wait_units,
         wait_values=wait_values,
+        waits=_pairs(wait_units, wait_values),
         meetings=meetings,
         transfers=_transfers(n, moves) if moves else None,
         written_bytes=written,
@@ -90,6 +106,13 @@ def decode(home: Home, program: Program, unit: int) -> Stream:
         macs=macs,
         origin=program.origins.get(unit, np.full(n, -1, np.int32)),
     )
+
+
+def _pairs(units: np.ndarray[Any, Any], values: np.ndarray[Any, Any]) -> list[tuple[tuple[int, int], ...]]:
+    """The waits of each instruction as (unit number, value)."""
+    counts = (units != -1).sum(axis=1).tolist()  # waits fill the slots from the first
+    rows = zip(units.tolist(), values.tolist(), counts, strict=True)
+    return [tuple(zip(us[:n], vs[:n], strict=True)) if n else () for us, vs, n in rows]
 
 
 def _written_bytes(columns: Any) -> Any:

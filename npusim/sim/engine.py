@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 from simpy import Environment, Event
 
 from isa.instruction import UNITS_PER_CORE, Unit
@@ -193,18 +194,14 @@ class Engine:
 
     def _link(self, stream: Stream) -> list[tuple[tuple[_Lane, int, int], ...]]:
         """The waits of each instruction as (lane waited for, value, latency of its visibility)."""
-        waits: list[tuple[tuple[_Lane, int, int], ...]] = [()] * len(stream)
-        core = stream.number // UNITS_PER_CORE
-        for row in (stream.wait_units != -1).any(axis=1).nonzero()[0].tolist():
-            found = []
-            for unit, value in zip(stream.wait_units[row].tolist(), stream.wait_values[row].tolist(), strict=True):
-                if unit == -1:
-                    continue
-                latency = self._near if unit // UNITS_PER_CORE == core else self._far
-                latency = 0 if unit == stream.number else latency
-                found.append((self._lane(stream.job, unit), value, latency))
-            waits[row] = tuple(found)
-        return waits
+        core, seen = stream.number // UNITS_PER_CORE, {}
+        for unit in np.unique(stream.wait_units[stream.wait_units != -1]).tolist():
+            latency = self._near if unit // UNITS_PER_CORE == core else self._far
+            seen[unit] = self._lane(stream.job, unit), 0 if unit == stream.number else latency
+        return [
+            tuple((seen[unit][0], value, seen[unit][1]) for unit, value in pairs) if pairs else ()
+            for pairs in stream.waits
+        ]  # fmt: skip
 
     def _lane(self, job: int, number: int) -> _Lane:
         """The lane of a job on a unit; an empty one for a unit without work, whose counter stays 0."""

@@ -66,7 +66,9 @@ class Executor:
         self._memories = [
             Memory(ocm[s.job], self._dram[s.job], s.logical // UNITS_PER_CORE) for s in loaded.streams
         ]  # fmt: skip
-        self._instructions = [loaded.instructions(stream) for stream in loaded.streams]
+        self._work = [
+            [(HANDLERS.get(type(i), type(i).operation), i) for i in loaded.instructions(s)] for s in loaded.streams
+        ]  # fmt: skip
 
     def perform(self, index: int, position: int, cycle: int | None = None) -> None:
         """Do the arithmetic of an instruction.
@@ -74,13 +76,9 @@ class Executor:
         Raises:
             MachineFault: it reads or writes where it must not, or finds operands that nothing can compute with.
         """
-        instruction = self._instructions[index][position]
-        handler = HANDLERS.get(type(instruction))
+        handler, instruction = self._work[index][position]
         try:
-            if handler is None:
-                instruction.operation(self._memories[index])
-            else:
-                handler(instruction, self._memories[index])
+            handler(instruction, self._memories[index])
         except AccessError as error:
             stream = self._loaded.streams[index]
             message = f"{self._loaded.describe(stream, position)}: {error}"
@@ -133,26 +131,32 @@ class Executor:
 
 def _ready(stream: Stream, position: int, retired: Mapping[tuple[int, int], int]) -> bool:
     """Whether every wait of an instruction is satisfied."""
-    pairs = zip(stream.wait_units[position].tolist(), stream.wait_values[position].tolist(), strict=True)
-    return all(unit == -1 or retired[stream.job, unit] >= value for unit, value in pairs)
+    return all(retired[stream.job, unit] >= value for unit, value in stream.waits[position])
 
 
 def _segments(job: Job, fill: int) -> list[np.ndarray[Any, Any]]:
     """The DRAM segments of a job before the run: parameters and inputs as given, the others filled."""
     memories = []
     for segment in job.program.segments:
-        memory = _filled(segment.size_bytes, fill)
+        memory = _aligned(segment.size_bytes)
         given = job.inputs.get(segment.name)
         if given is not None:
             memory[:] = input_bytes(given)
-        elif segment.data is not None:
-            memory[:] = segment.data
+        else:
+            memory[:] = fill if segment.data is None else segment.data
         memories.append(memory)
     return memories
 
 
 def _filled(size: int, byte: int) -> np.ndarray[Any, Any]:
-    """uint8[size] of one byte, aligned for vector loads."""
-    raw = np.full(size + _ALIGN, byte, dtype=np.uint8)
+    """uint8[size] of one byte."""
+    memory = _aligned(size)
+    memory[:] = byte
+    return memory
+
+
+def _aligned(size: int) -> np.ndarray[Any, Any]:
+    """uint8[size], aligned for vector loads."""
+    raw = np.empty(size + _ALIGN, dtype=np.uint8)
     start = -raw.ctypes.data % _ALIGN
     return raw[start : start + size]

@@ -36,7 +36,7 @@ def load(hardware: Hardware, jobs: Sequence[Job], mode: Mode, allow_unverified: 
     streams = []
     for index, job in enumerate(jobs):
         home = Home(hardware=hardware, job=index, cores=cores[index], bases=bases[index])
-        streams += [decode(home, job.program, unit) for unit in job.program.streams]
+        streams += decode(home, job.program)
     streams.sort(key=lambda stream: (stream.number, stream.job))
     return Loaded(hardware=hardware, jobs=tuple(jobs), cores=cores, bases=bases, streams=streams)
 

@@ -80,8 +80,7 @@ def queued(loaded: Loaded, stream: Stream) -> StandingInstruction:
 
 
 def _missing_counters(stream: Stream, position: int, retired: Retired) -> tuple[tuple[str, int, int], ...]:
-    pairs = zip(stream.wait_units[position].tolist(), stream.wait_values[position].tolist(), strict=True)
-    needs = [(unit, value, retired[stream.job, unit]) for unit, value in pairs if unit != -1]
+    needs = [(unit, value, retired[stream.job, unit]) for unit, value in stream.waits[position]]
     missing = [need for need in needs if need[2] < need[1]] or needs  # all are there, but not yet visible
     return tuple((physical_name(unit), value, reached) for unit, value, reached in missing)
 

@@ -85,6 +85,7 @@ class Stream:
         banks: mask of the OCM banks streamed from; 0 for sdma.
         wait_units: int64[n, w], physical unit number waited for, -1 for none.
         wait_values: int64[n, w].
+        waits: the same as (physical unit number, value) pairs.
         meetings: barriers by position.
         transfers: of an sdma stream that has any.
         written_bytes: int64[n].
@@ -101,6 +102,7 @@ class Stream:
     banks: list[int]
     wait_units: np.ndarray[Any, Any]
     wait_values: np.ndarray[Any, Any]
+    waits: list[tuple[tuple[int, int], ...]]
     meetings: Mapping[int, Meeting]
     transfers: Transfers | None
     written_bytes: np.ndarray[Any, Any]
@@ -151,7 +153,7 @@ class Loaded:
         """The program a stream belongs to."""
         return self.jobs[stream.job].program
 
-    def instructions(self, stream: Stream) -> list[Instruction]:
+    def instructions(self, stream: Stream) -> Sequence[Instruction]:
         """The decoded instructions of a stream."""
         return self.program(stream).instructions(stream.logical)
 

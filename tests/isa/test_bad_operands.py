@@ -243,6 +243,12 @@ def test_views_are_views_and_loads_are_copies():
     assert memory.ocm[0][[4, 5, 6, 8, 29, 30]].tolist() == [99, 99, 6, 99, 99, 30]
 
 
+def test_a_copy_may_overlap_its_source():
+    memory = small_memory()
+    memory.copy(ocm(4, 8), ocm(0, 8))
+    assert memory.ocm[0][:13].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7, 12]
+
+
 def test_core_names_the_own_memory():
     memory = small_memory()
     other = Memory(memory.ocm, memory.dram, core=1)
