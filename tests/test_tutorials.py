@@ -12,6 +12,7 @@ MACHINE_DEPENDENT = (
     (re.compile(r" *\d+\.\d{3} s\b"), " # s"),
     # onnxruntime's float sums depend on the CPU, and with them the last digits of scales and scores
     (re.compile(r"^(written .*)\([\d,]+ bytes\)$", re.MULTILINE), r"\1(# bytes)"),
+    (re.compile(r"^/layers/.* u8 +\d\.\d{6} +\d+\.\d\d$", re.MULTILINE), "# a layer of the precision analysis"),
     (re.compile(r"^-?\d+\.\d{4}, ", re.MULTILINE), "#, "),
 )
 
