@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 
 import models
 import models.count
 from models.digits import MODELS, build_digits, normalized
 from models.quantize import quantize
+from npusim.quant import exact
 
 TRAINED = Path(models.__file__).parent / "trained"
 RECORD = json.loads((TRAINED / "digits.json").read_text())
@@ -28,7 +28,7 @@ def trained(request):
 
 def predicted(model):
     """The digit each held-out image is taken for."""
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = exact.session(model)
     (value,) = session.get_inputs()
     logits = [session.run(None, {value.name: normalized(image[None])})[0] for image in DATA["test_images"]]
     return np.concatenate(logits).argmax(axis=1)

@@ -234,7 +234,7 @@ MISTAKES = [
     (
         {"quant": {**RANDOM["quant"], "layer_configs": [{"op_type": "Softmx", "data_type": "U16"}]}},
         ConfigError,
-        "quant.layer_configs[0].op_types: the model has no layer of type 'Softmx'",
+        "quant.layer_configs[0].op_types: the optimized model has no layer of type 'Softmx'",
     ),
     (
         {"quant": {**RANDOM["quant"], "layer_configs": [{"layer_name": "Conv_9", "data_type": "U16"}]}},

@@ -150,7 +150,7 @@ def test_provider_mistakes(several_built, providers, options, message):
 def test_reprs_say_what_one_wants_to_know(several_built):
     assert "on NPU1 of ax650n: a: u8[1,4,6,6] q(0.02, 100), b: f32[1,4,6,6] -> " in repr(several_built.session())
     assert f"{several_built.cycles:,} cycles" in repr(several_built)
-    assert "<table>" in several_built._repr_html_()
+    assert "<table" in several_built._repr_html_()
 
 
 SCRIPT = """
