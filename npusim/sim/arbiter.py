@@ -25,8 +25,10 @@ class Moment(Event):
     simpy orders events of one cycle by priority: physical unit numbers for retirements, then the arbiters' phases.
     """
 
-    def __init__(self, env: Environment) -> None:
-        super().__init__(env)
+    def __init__(self, env: Environment, *callbacks: Callable[[Event], None]) -> None:
+        # without simpy's own initialiser: a run makes several of these for each instruction
+        self.env = env
+        self.callbacks = list(callbacks)
         self._ok = True
         self._value = None
 
@@ -120,9 +122,8 @@ class Server:
 
     def _arbitrate_at(self, cycle: int) -> None:
         self._next = cycle
-        moment = Moment(self.env)
-        moment.callbacks.append(self._arbitrate)
-        self.env.schedule(moment, self.phase, cycle - self.env.now)  # type: ignore[arg-type]
+        env = self.env
+        env.schedule(Moment(env, self._arbitrate), self.phase, cycle - env.now)  # type: ignore[arg-type]
 
     def _arbitrate(self, _: Event) -> None:
         now: int = self.env.now  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from simpy import Environment
+from simpy import Environment, Event
 from simpy.core import StopSimulation
 
 from .arbiter import Moment
@@ -154,7 +154,6 @@ class Turns:
                 self._begin(job)
             taken |= self._cores[job]
 
-    def _schedule(self, phase: int, cycle: int, happen: Callable[[Moment], None]) -> None:
-        moment = Moment(self._env)
-        moment.callbacks.append(happen)
+    def _schedule(self, phase: int, cycle: int, happen: Callable[[Event], None]) -> None:
+        moment = Moment(self._env, happen)
         self._env.schedule(moment, phase, cycle - self._env.now)  # type: ignore[arg-type]
