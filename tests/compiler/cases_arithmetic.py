@@ -66,6 +66,11 @@ def transposed_groups_of_two_images():
 
 
 @case("conv_transpose")
+def transposed_groups_per_channel():
+    return transposed((1, 6, 5, 4), (6, 4, 3, 3), (1, 8, 7, 6), groups=2, strides=(1, 1), axis=1)
+
+
+@case("conv_transpose")
 def transposed_with_gaps():
     return transposed((1, 4, 4, 4), (4, 3, 1, 1), (1, 3, 10, 10), strides=(3, 3))
 

@@ -121,7 +121,8 @@ def finish(call: Call, acc: Array, alpha: float, channel_axis: int) -> Array:
     assert weights is not None
     weight_scale = np.asarray(weights.scale)
     if weight_scale.ndim:
-        weight_scale = weight_scale.reshape(shape)
+        # the weights of a grouped transposed convolution hold the scales of one group
+        weight_scale = np.concatenate([weight_scale] * (acc.shape[channel_axis] // weight_scale.size)).reshape(shape)
     multiplier = law.gemm_multiplier(alpha, scale_of(call.tensors[0]), weight_scale, call.scale)
     if not call.is_wide():
         acc = acc.astype(np.int32)

@@ -153,6 +153,18 @@ def test_grouped_conv_transpose():
     assert largest <= 1
 
 
+def test_grouped_conv_transpose_per_channel():
+    b = Builder()
+    x = b.real_input("x", [1, 4, 4, 4], 0.05, 100)
+    w = weights(b, (4, 3, 2, 2), channels=3, axis=1)
+    bias = b.dequantize(np.arange(-300, 300, 100, dtype=np.int32), 0.001)
+    b.result(b.op("ConvTranspose", x, w, bias, group=2), 0.1, 30)
+    loaded, differing, largest, total = compare(b.model(), plain=True)  # onnxruntime computes it in float32
+    assert operations(loaded) == ["conv_transpose"]
+    assert largest <= 1
+    assert differing <= total / 50
+
+
 @pytest.mark.parametrize("shapes", [((5, 7), (7, 3)), ((2, 3, 5, 7), (2, 3, 7, 4)), ((2, 1, 5, 7), (3, 7, 4))])
 @pytest.mark.parametrize("live", [False, True])
 def test_matmul(shapes, live):

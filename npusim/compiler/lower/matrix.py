@@ -63,7 +63,7 @@ def epilogue(ctx: Context, node: Node, channels: int) -> Epilogue:
     x, w, y = ctx.tensor(node.inputs[0]), ctx.tensor(node.inputs[1]), ctx.tensor(node.output)
     assert w.quantization is not None
     raw = dtype_of(y) in RAW
-    scales = np.broadcast_to(np.asarray(w.quantization.scale, np.float32).reshape(-1), (channels,))
+    scales = of_channels(np.asarray(w.quantization.scale, np.float32), channels)
     alpha = node.attributes.get("alpha")
     if raw:
         factors = np.ones(channels, np.float32)
@@ -75,10 +75,15 @@ def epilogue(ctx: Context, node: Node, channels: int) -> Epilogue:
     return Epilogue(
         bias=ctx.tensor(node.inputs[2]).data if len(node.inputs) > 2 else None,
         factors=factors,
-        zeros=np.broadcast_to(np.asarray(w.quantization.zero_point, np.int64).reshape(-1), (channels,)),
+        zeros=of_channels(np.asarray(w.quantization.zero_point, np.int64), channels),
         head={"zero_a": zero_of(x), "zero": 0 if raw else zero_of(y), "low": low, "high": high},
         types={"src_type": dtype_of(x), "weight_type": dtype_of(w), "dst_type": dtype_of(y)},
     )
+
+
+def of_channels(values: np.ndarray[Any, Any], channels: int) -> np.ndarray[Any, Any]:
+    """One value for each channel, from one for all, one for each, or those of a group that all groups share."""
+    return np.tile(values.reshape(-1), channels // values.size)
 
 
 @lowers("conv")

@@ -29,8 +29,6 @@ def constant_weights(lowering: Lowering, node: SourceNode) -> bool:
         return False
     axis = 0 if node.op == "Conv" else 1
     per_channel = weights.quantization.axis == axis and not weights.quantization.block
-    if node.op == "ConvTranspose" and int(node.attributes.get("group", 1)) > 1:
-        per_channel = False  # channels of several groups share one row of the scale
     return weights.dtype in WEIGHT_DTYPES and (weights.quantization.per_tensor or per_channel)
 
 
@@ -142,11 +140,19 @@ def _conv(lowering: Lowering, node: SourceNode, target: Target, op: str) -> Tens
     place = window(node, x.shape, shape, weights.shape[2:], transposed=op == "conv_transpose")
     target = raw_target(target, [x, weights])
     product = product_quantization(x, weights, 1.0, 1)
+    if op == "conv_transpose" and not product.per_tensor:
+        product = _of_every_group(product, shape[1])
     inputs = [as_image(lowering, x, node), as_image(lowering, weights, node)]
     if node.input(2):
         inputs.append(bias_tensor(lowering, node.input(2), product, shape[1]))
     attributes = place.attributes(kernel=False) | {"groups": int(node.attributes.get("group", 1))}
     return emit_image(lowering, target, op, inputs, node, product, **attributes)
+
+
+def _of_every_group(product: Quantization, channels: int) -> Quantization:
+    """Scales of the channels of one group, repeated: the weights of a transposed convolution hold them once."""
+    scale = np.tile(product.scale, channels // product.scale.size)
+    return Quantization(scale=scale, zero_point=np.zeros(channels, np.int64), axis=product.axis)
 
 
 def as_image(lowering: Lowering, tensor: Tensor, node: SourceNode) -> Tensor:
