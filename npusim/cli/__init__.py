@@ -122,12 +122,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _is_expected(error: Exception) -> bool:
     from isa.errors import IsaError
 
-    return isinstance(error, NpusimError | IsaError | OSError)
+    return isinstance(error, NpusimError | IsaError | OSError | MemoryError)
 
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {str(error) or 'the model or its inputs are too large'}"
     return " ".join(str(error).split("\n"))
 
 

@@ -18,6 +18,8 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from npusim.errors import did_you_mean
+
 from .ir import DTYPES, Array
 from .refusal import ModelError, UnsupportedError
 from .source import ELEMENT_TYPES, SourceGraph, SourceNode, ValueType, constant_type, type_proto
@@ -178,6 +180,9 @@ class _Walk:
             return self.types[node.inputs[0]]
         if name in self.declared:
             return self.declared[name]
+        if "." not in node.op and not onnx.defs.has(node.op):
+            near = did_you_mean(node.op, {schema.name for schema in onnx.defs.get_all_schemas()})
+            raise ModelError(f"node {node.name!r} ({node.op}): ONNX has no such operator; {near or 'check its domain'}")
         raise UnsupportedError(
             node=node.name,
             op=node.op,

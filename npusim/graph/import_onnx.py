@@ -298,7 +298,7 @@ def _bound_constants(bound: Mapping[str, Array], feeds: Sequence[onnx.ValueInfoP
     names = [value.name for value in feeds]
     for name in bound:
         if name not in names:
-            raise UsageError(f"the model has no input {name!r}", did_you_mean(name, names))
+            raise UsageError(f"the model has no input {name!r}, only {', '.join(names)}", did_you_mean(name, names))
     return {name: np.asarray(array) for name, array in bound.items()}
 
 
@@ -306,7 +306,7 @@ def _input_types(feeds: Sequence[onnx.ValueInfoProto], shapes: Shapes) -> dict[s
     names = [value.name for value in feeds]
     for name in shapes:
         if name not in names:
-            raise UsageError(f"the model has no input {name!r}", did_you_mean(name, names))
+            raise UsageError(f"the model has no input {name!r}, only {', '.join(names)}", did_you_mean(name, names))
     return {value.name: _input_type(value, shapes.get(value.name)) for value in feeds}
 
 
@@ -333,7 +333,7 @@ def _input_type(value: onnx.ValueInfoProto, wanted: Sequence[int] | None) -> Val
             ]
             raise UsageError(
                 f"input {value.name!r} has {'the shape ' + str(shown) if ranked else 'no shape'}: "
-                "give its extents in input_shapes"
+                f"give its extents in input_shapes, as {value.name}:1x3x224x224"
             )
     fits = not ranked or (
         len(wanted) == len(declared) and all(d in (None, w) for d, w in zip(declared, wanted, strict=True))

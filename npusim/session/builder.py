@@ -302,8 +302,10 @@ def parse_shapes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
     parsed = {}
     for entry in filter(None, shapes.split(";")):
         name, _, extents = entry.strip().rpartition(":")
-        if not name or not re.fullmatch(r"\d+(x\d+)*", extents):
-            raise UsageError(f"input_shapes takes name:1x3x224x224 and ; between several, not {entry.strip()!r}")
+        if not name or not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", extents):
+            raise UsageError(
+                f"input_shapes takes name:1x3x224x224, from 1 on, and ; between several, not {entry.strip()!r}"
+            )
         if name in parsed:
             raise UsageError(f"input_shapes names {name!r} twice")
         parsed[name] = tuple(int(extent) for extent in extents.split("x"))

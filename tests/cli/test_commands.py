@@ -206,6 +206,13 @@ def test_a_program_file_cut_short_is_one_clear_error(capsys, tmp_path):
     assert str(target) in err
 
 
+def test_too_little_memory_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr("npusim.cli.run.read_runnable", lambda _: np.empty(1 << 60, np.uint8))
+    code, _, err = npusim(capsys, "run", "-m", ONE)
+    assert code == 2
+    assert re.fullmatch(r"npusim: not enough memory: Unable to allocate 1.* EiB .*\n", err)
+
+
 def test_traceback_shows_the_rest(capsys):
     code, _, err = npusim(capsys, "disasm", "absent.npuasm", "--traceback")
     assert code == 2

@@ -268,7 +268,10 @@ MISTAKES = [
     (["run", "-m", "{several}", "--random_input"], "build it first"),
     (["run", "-m", "{built}", "--random_input", "--mode", "values", "--trace", "t.csv"], "need a mode with time"),
     (["info", "{several}"], "build it first"),
-    (["bench", "-m", "{built}", "--target_hardware", "small"], "was built for ax650n and does not fit small: build it"),
+    (
+        ["bench", "-m", "{built}", "--target_hardware", "{tmp}/tiny.toml"],
+        "was built for ax650n and does not fit tiny: build",
+    ),
     (["bench", "-m", "{built}", "--json", "{built}"], "would overwrite a file that the command reads"),
     (["bench", "-m", "{built}", "--json", "{built}/../../out/compiled.axmodel"], "would overwrite a file that"),
     (["bench", "-m", "{built}", "--json", "{tmp}/a", "--csv", "{tmp}/a"], "another result goes there as well"),
@@ -292,6 +295,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES, ids=range(len(MISTAKES)))
 def test_mistakes_are_one_line_and_exit_code_2(capsys, place, built, tmp_path, words, message):
+    (tmp_path / "tiny.toml").write_text('extends = "ax650n"\n[machine]\nname = "tiny"\n[ocm]\nbytes = 768\n')
     names = {"tmp": tmp_path, "several": place / "several.onnx", "chain": place / "chain.onnx", "built": built}
     code, out, err = npusim(capsys, *(word.format(**names) for word in words))
     assert code == 2

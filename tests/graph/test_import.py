@@ -253,8 +253,20 @@ def test_open_extents_are_fixed_by_input_shapes(batch):
 
 
 def test_open_extents_ask_for_input_shapes():
-    with pytest.raises(UsageError, match=r"input 'x' has the shape .*batch.*: give its extents in input_shapes"):
+    with pytest.raises(UsageError, match=r"'x' has the shape .*batch.*: give its extents in input_shapes, as x:1x3"):
         graph.load(conv_model("batch"))
+
+
+def test_an_operator_that_onnx_does_not_have_is_named_with_the_nearest():
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Reluu", ["x"], ["y"], name="r")], "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        ), opset_imports=[helper.make_opsetid("", 17)],
+    )  # fmt: skip
+    with pytest.raises(ModelError, match=r"node 'r' \(Reluu\): ONNX has no such operator; did you mean .*'Relu'"):
+        graph.load(model)
 
 
 @pytest.mark.parametrize("shape", [[2, 3, 6, 6], [1, 3, 6], [1, 3, 6, -6]])
@@ -266,7 +278,7 @@ def test_input_shapes_have_to_fit(shape):
 def test_a_misspelt_input_is_met_with_the_right_spelling():
     model = conv_model()
     model.graph.input[0].name = model.graph.node[0].input[0] = "image"
-    with pytest.raises(UsageError, match=r"no input 'imgae'; did you mean 'image'\?"):
+    with pytest.raises(UsageError, match=r"no input 'imgae', only image; did you mean 'image'\?"):
         graph.load(model, input_shapes={"imgae": [1, 3, 6, 6]})
 
 

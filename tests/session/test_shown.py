@@ -66,8 +66,8 @@ def test_a_report_is_written_whole(several_built, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
     assert f'"cycles":{found.summary.cycles}' in (tmp_path / "r.html").read_text()
     assert found.profile().cores == (2,)
-    with pytest.raises(FileNotFoundError):
-        found.write_report(tmp_path / "none" / "r.html")
+    with pytest.raises(IsADirectoryError, match=f"cannot be written: Is a directory: '{tmp_path}'"):
+        found.write_report(tmp_path)
 
 
 def test_plots_are_those_of_the_report(several_built):

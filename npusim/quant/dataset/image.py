@@ -108,7 +108,7 @@ def normalized(pixels: np.ndarray[Any, Any], mean: Sequence[float], std: Sequenc
 
 
 def _decoded(data: bytes, name: str, colours: str) -> Image:
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -122,6 +122,8 @@ def _decoded(data: bytes, name: str, colours: str) -> Image:
         raise DatasetError("has too many pixels; it looks like a decompression bomb", "", name) from error
     except DatasetError:
         raise
+    except UnidentifiedImageError as error:
+        raise DatasetError(f"is no image that can be read: not one of {', '.join(_FORMATS)}", "", name) from error
     except (OSError, ValueError, SyntaxError, EOFError, OverflowError, TypeError, IndexError) as error:
         raise DatasetError(f"is no image that can be read: {error}", "", name) from error
 
