@@ -15,7 +15,7 @@ from npusim import __version__
 from npusim.cli.files import write_csv, write_json
 from npusim.cli.programs import Runnable, read_model
 from npusim.cli.results import cpu_table, job_record
-from npusim.cli.text import paint, whole_number
+from npusim.cli.text import MOST_BATCH, paint, whole_number
 from npusim.config import Hardware, load
 from npusim.errors import UsageError
 from npusim.session.blocks import VNPU, Claim, mask_of, parse_mask, place
@@ -66,7 +66,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     several = len(arguments.model) > 1 or arguments.fps is not None or arguments.deadline is not None
     repeat = whole_number("-r", arguments.repeat or str(REPEAT_TOGETHER if several else 1), 1)
     warmup, vnpu = whole_number("-w", arguments.warmup, 0), whole_number("-v", arguments.vnpu, 0)
-    batches = [whole_number("-b", text, 1) for text in arguments.batch or ["1"]]
+    batches = [whole_number("-b", text, 1, MOST_BATCH) for text in arguments.batch or ["1"]]
     if several:
         from npusim.cli.fleet import bench_fleet
 

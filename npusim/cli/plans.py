@@ -12,7 +12,7 @@ from npusim.cli.files import write_csv, write_json
 from npusim.cli.fleet import milliseconds, missed, record
 from npusim.cli.options import given_options
 from npusim.cli.progress import Progress
-from npusim.cli.text import count, paint, table, whole_number
+from npusim.cli.text import MOST_BATCH, count, paint, table, whole_number
 from npusim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def compare(arguments: argparse.Namespace, repeat: int) -> int:
             list(dict.fromkeys(arguments.plan)),
             fps=arguments.fps or [None],
             deadline_ms=[milliseconds(text) for text in arguments.deadline or [None]],
-            batch=[whole_number("-b", text, 1) for text in arguments.batch or ["1"]],
+            batch=[whole_number("-b", text, 1, MOST_BATCH) for text in arguments.batch or ["1"]],
             repeat=whole_number("-r", arguments.repeat or str(repeat), 1),
             warmup=whole_number("-w", arguments.warmup or "1", 0),
             hardware=arguments.hardware,

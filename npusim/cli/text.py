@@ -15,6 +15,9 @@ from npusim.errors import UsageError
 STYLES = {"bold": "1", "good": "32", "bad": "31"}
 """SGR codes of ECMA-48 by what they mean here."""
 
+MOST_BATCH = 1000
+"""Inferences in a call: each is simulated, about a hundredth of a second for a small model."""
+
 _ESCAPE = re.compile("\033\\[[0-9;]*m")
 
 

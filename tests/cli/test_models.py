@@ -277,6 +277,7 @@ MISTAKES = [
     (["bench", "-m", "{built}", "--json", "{tmp}/a", "--csv", "{tmp}/a"], "another result goes there as well"),
     (["bench", "-m", "{built}", "--json", "-", "--csv", "-"], "another result goes there as well"),
     (["bench", "-m", "{built}", "--json", "{tmp}"], "{tmp}: cannot be written: Is a directory"),
+    (["bench", "-m", "{built}", "-b", "1001"], "-b takes at most 1,000, not 1001"),
     (["bench", "-m", "{built}", "-r", "9999999999"], "-r takes at most 999,999,999"),
     (["bench", "-m", "{several}"], "build it first"),
     (["bench", "-m", "{built}", "-a", "0b1000"], "masks of ax650n are 0b1 to 0b111"),
