@@ -10,6 +10,8 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from functools import cache
+from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast, dataclass_transform
 
 import numpy as np
@@ -170,6 +172,12 @@ class Instruction(Declared):
         from .assembler import format_instruction
 
         return format_instruction(self)
+
+
+@cache
+def stride_fields(name: str, dimensions: int) -> Callable[[Any], tuple[Any, ...]]:
+    """What reads the fields ``<name>_stride_<dimension>`` of an instruction, the slowest dimension first."""
+    return attrgetter(*(f"{name}_stride_{d}" for d in range(dimensions, 0, -1)))
 
 
 OPCODES: dict[int, type[Instruction]] = {}

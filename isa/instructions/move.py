@@ -11,7 +11,7 @@ import numpy as np
 from ..dtypes import DType
 from ..errors import AccessError
 from ..field import choice, element_type, extent, ocm_address, unsigned
-from ..instruction import Constraint, Instruction, Unit, instruction
+from ..instruction import Constraint, Instruction, Unit, instruction, stride_fields
 from ..memory import Memory
 from ..region import Region, ocm
 
@@ -60,8 +60,7 @@ class Copy(Instruction):
     def operand(self, name: str) -> Region:
         """``[c4, c3, c2, c1, run]`` of ``src`` or ``dst``."""
         counts = (self.count_4, self.count_3, self.count_2, self.count_1)
-        strides = tuple(getattr(self, f"{name}_stride_{d}") for d in (4, 3, 2, 1))
-        return ocm(getattr(self, name), self.run, DType.U8, counts, strides)
+        return ocm(getattr(self, name), self.run, DType.U8, counts, stride_fields(name, 4)(self))
 
     def reads(self) -> Sequence[Region]:
         return (self.operand("src"),)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from ..dtypes import DType
 from ..field import dram_offset, extent, ocm_address, segment, unsigned
-from ..instruction import Constraint, Instruction, Unit, instruction, operand_group
+from ..instruction import Constraint, Instruction, Unit, instruction, operand_group, stride_fields
 from ..memory import Memory
 from ..region import Region, dram, ocm
 
@@ -143,9 +143,8 @@ class Send(Instruction):
 
     def operand(self, name: str, **place: Any) -> Region:
         """``[c3, c2, c1, run]`` of ``src`` or ``dst``."""
-        strides = tuple(getattr(self, f"{name}_stride_{d}") for d in (3, 2, 1))
         counts = (self.count_3, self.count_2, self.count_1)
-        return ocm(getattr(self, name), self.run, DType.U8, counts, strides, **place)
+        return ocm(getattr(self, name), self.run, DType.U8, counts, stride_fields(name, 3)(self), **place)
 
     def reads(self) -> Sequence[Region]:
         return (self.operand("src"),)

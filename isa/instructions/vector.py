@@ -10,7 +10,7 @@ import numpy as np
 from .. import law
 from ..dtypes import ACTIVATION_TYPES, DType
 from ..field import element_type, extent, flag, ocm_address, unsigned
-from ..instruction import Constraint, Instruction, Unit, instruction, operand_group
+from ..instruction import Constraint, Instruction, Unit, instruction, operand_group, stride_fields
 from ..memory import Memory
 from ..region import Region, ocm
 from . import parameters
@@ -69,7 +69,7 @@ class Elementwise(Instruction):
             self.count + (1 - self.count) * broadcast,
             getattr(self, f"{name}_type"),
             (self.count_3, self.count_2, self.count_1),
-            tuple(getattr(self, f"{name}_stride_{d}") for d in (3, 2, 1)),
+            stride_fields(name, 3)(self),
         )
 
     def reads(self) -> Sequence[Region]:

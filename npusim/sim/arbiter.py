@@ -1,8 +1,8 @@
 """The shared servers: the DRAM controller and the path between the cores (microarchitecture 6.3 to 6.5).
 
-Used by the engine. A server grants one burst group at a time, and one event per group settles both the end of the
-group before and the next grant. Which groups there are was decided by ``timing``; when a transfer starts and what
-follows its retirement is the engine's business.
+Used by the engine. A server grants one burst group at a time, and one arbitration settles both the end of the group
+before and the next grant; it is an event only where something else happens first. Which groups there are was decided
+by ``timing``; when a transfer starts and what follows its retirement is the engine's business.
 """
 
 from __future__ import annotations
@@ -126,9 +126,17 @@ class Server:
         env.schedule(Moment(env, self._arbitrate), self.phase, cycle - env.now)  # type: ignore[arg-type]
 
     def _arbitrate(self, _: Event) -> None:
-        now: int = self.env.now  # type: ignore[assignment]
-        if now != self._next:
+        env = self.env
+        if env.now != self._next:
             return  # overtaken by an earlier request
+        self._grant(self._next)
+        while self._next < NEVER and self._next < env.peek():
+            self._grant(self._next)  # nothing else happens before: no event is needed to get there
+        if self._next < NEVER:
+            self._arbitrate_at(self._next)
+
+    def _grant(self, now: int) -> None:
+        """Give the server to whoever is next, and find the cycle of the arbitration that follows."""
         requested = self._requested
         if self._serving is not None:  # a group ends here, and the next one is requested in the same cycle
             requested[self._serving.index] = now
@@ -139,10 +147,7 @@ class Server:
             if requested[index] <= now:
                 break
         else:
-            self._busy, self._next = False, NEVER
-            earliest = min(requested)
-            if earliest < NEVER:
-                self._arbitrate_at(earliest)
+            self._busy, self._next = False, min(requested)
             return
         self._granted = index
         port = self.ports[index]
@@ -150,8 +155,7 @@ class Server:
         requested[index] = NEVER
         end = now + self.service(port, now)
         port.group += 1
-        self._busy = True
-        self._arbitrate_at(end)
+        self._busy, self._next = True, end
         if port.group < port.last:
             self._serving = port
         else:

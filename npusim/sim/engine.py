@@ -1,4 +1,4 @@
-"""The event loop: a simpy process per unit, an event per instruction and per burst group, integer cycles.
+"""The event loop: a simpy process per unit, an event per instruction and at most one per burst group, integer cycles.
 
 Called by ``simulate`` with loaded streams; calls the servers of ``arbiter``. It knows when things happen and not what
 they compute: that is the ``retire`` callback's business, and no formula of cycles is here but those of waiting.
