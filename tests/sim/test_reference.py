@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isa.assembler import assemble
 from isa.disassembler import disassemble
 from isa.instruction import MNEMONICS
 from isa.program import Program, make_program
@@ -204,3 +205,17 @@ def test_the_reference_model_leaves_out_only_idle_cycles(situation):
 
 def test_random_programs_know_every_instruction():
     assert FIELDS.keys() | {"barrier", "end"} == MNEMONICS.keys()
+
+
+@pytest.mark.parametrize("first_run", range(1, 400, 9))
+def test_a_copy_that_starts_when_a_group_is_granted_is_in_its_way(first_run):
+    # the second copy streams from the banks that the load fills, and starts in every cycle relative to its groups
+    small = load("small")
+    program = assemble(f"""
+        .segment x input 4096
+        sdma load ocm=0x0 segment=x run=4096
+        cv   copy src=0x6000 dst=0x7000 run={first_run}
+        cv   copy src=0x2000 dst=0x3000 run=2048
+    """)
+    jobs = [(program, (0,))]
+    assert engine_times(small, jobs) == reference_times(small, jobs)
