@@ -2,7 +2,8 @@
 
 Models have seeded weights and are quantized by onnxruntime's static quantizer. Times are wall-clock, warm: kernels are
 compiled and each figure is the best of three. ``run_s`` is values and time, ``time_only_s`` time alone; both on a
-verified program, loading included. Peak memory is that of a process of its own that builds and runs the model once.
+verified program that has been loaded before, so that its decoding, which is remembered, is in neither. Peak memory is
+that of a process of its own that builds and runs the model once.
 """
 
 from __future__ import annotations
