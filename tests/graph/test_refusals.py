@@ -40,10 +40,10 @@ CASES: dict[str, tuple[str, str, Callable[[Builder], str]]] = {
     "live bias": (
         "Conv", "it needs a constant bias, or none",
         lambda m: conv(m, m.real_input("x", [1, 4, 2, 2]), m.dequantize(W, 0.1), m.input("b", [4]))),
-    "scale per channel of a group": (
+    "scale per input channel of a transposed convolution": (
         "ConvTranspose", "it needs constant weights of 8 bits (or s16), quantized per tensor or per output channel",
         lambda m: m.op("ConvTranspose", m.real_input("x", [1, 4, 2, 2]),
-                       m.dequantize(W, np.ones(4, np.float32), axis=1), group=2)),
+                       m.dequantize(W, np.ones(len(W), np.float32), axis=0))),
     "automatic padding of a transposed convolution": (
         "ConvTranspose", "it needs explicit pads, without auto_pad and output_shape",
         lambda m: m.op("ConvTranspose", m.real_input("x", [1, 4, 2, 2]), m.dequantize(W, 0.1), auto_pad="SAME_UPPER")),
