@@ -4,7 +4,8 @@ A and B run in turn, several rounds, and the best of each counts: process CPU ti
 more. Multiply-accumulates are also held against a register-only loop of the best multiply-add this CPU offers
 (``vpdpbusd`` with VNNI, else pairs of 16-bit products), measured in the same rounds.
 Prints a table and writes ``{"rows": [{kernel, shape, threads, gops, share_of_peak, ratio_to_onnxruntime, peer}]}``;
-``gops`` counts a multiply-accumulate as two operations and an element of any other kernel as one.
+``gops`` counts a multiply-accumulate as two operations and an element of any other kernel as one. With several threads
+each kernel runs with one in the same rounds, too: ``ratio_to_one_thread``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ Run = Callable[[], None]
 MEASURED_SECONDS = 0.01
 """A measurement repeats its call until it takes about this long."""
 
+IDLE_SECONDS = 0.005
+"""Time in which threads that wait awake for more work fall asleep."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
@@ -59,6 +63,7 @@ class Row:
     gops: float
     share_of_peak: float | None
     ratio_to_onnxruntime: float | None
+    ratio_to_one_thread: float | None
     peer: str
 
 
@@ -118,6 +123,8 @@ class Stopwatch:
         return self._time(run, repeats) / repeats
 
     def _time(self, run: Run, repeats: int) -> float:
+        if self._clock is time.perf_counter:
+            time.sleep(IDLE_SECONDS)
         start = self._clock()
         for _ in range(repeats):
             run()
@@ -303,9 +310,17 @@ def measure(cases: Iterator[Case], threads: int, rounds: int) -> Iterator[Row]:
         _peak(PEAK_ROUNDS, 1)
 
     for case in cases:
-        ours = theirs = loop = float("inf")
+        ours = alone = theirs = loop = float("inf")
+
+        def on_one_thread(case: Case = case) -> None:
+            kernels.set_threads(1)
+            case.ours()
+            kernels.set_threads(threads)
+
         for _ in range(rounds):
             ours = min(ours, watch.seconds(case.ours))
+            if threads > 1:
+                alone = min(alone, watch.seconds(on_one_thread))
             if case.theirs is not None:
                 theirs = min(theirs, watch.seconds(case.theirs))
             if case.multiplies:
@@ -313,8 +328,13 @@ def measure(cases: Iterator[Case], threads: int, rounds: int) -> Iterator[Row]:
         gops = case.operations / ours / 1e9
         share = gops / (PEAK_OPERATIONS / loop / 1e9 * threads) if loop < float("inf") else None
         yield Row(kernel=case.kernel, shape=case.shape, threads=threads, microseconds=ours * 1e6, gops=gops,
-                  share_of_peak=share, ratio_to_onnxruntime=theirs / ours if theirs < float("inf") else None,
-                  peer=case.peer)  # fmt: skip
+                  share_of_peak=share, ratio_to_onnxruntime=_ratio(theirs, ours),
+                  ratio_to_one_thread=_ratio(alone, ours), peer=case.peer)  # fmt: skip
+
+
+def _ratio(theirs: float, ours: float) -> float | None:
+    """How many times as fast ours is; None where theirs was not measured."""
+    return theirs / ours if theirs < float("inf") else None
 
 
 def main() -> None:
@@ -330,13 +350,18 @@ def main() -> None:
     runtime = peers.Runtime(threads=arguments.threads, exact=arguments.exact)
     rng, rows = np.random.default_rng(0), []
     print(f"kernels: {kernels.active().value}; peak: a register-only loop of multiply-adds, {PEAK_LOOP}")
-    print(f"{'kernel':13}{'shape':36}{'us':>9}{'Gop/s':>8}{'peak':>7}{'ratio':>7}  peer")
+    several = arguments.threads > 1
+    print(f"{'kernel':13}{'shape':36}{'us':>9}{'Gop/s':>8}{'peak':>7}{'x one' if several else '':>7}{'ratio':>7}  peer")
     for family in arguments.only or FAMILIES:
         for row in measure(FAMILIES[family](rng, runtime), arguments.threads, arguments.rounds):
             rows.append(row)
             share = f"{row.share_of_peak:7.0%}" if row.share_of_peak is not None else f"{'':7}"
-            ratio = f"{row.ratio_to_onnxruntime:7.2f}" if row.ratio_to_onnxruntime is not None else f"{'':7}"
-            print(f"{row.kernel:13}{row.shape:36}{row.microseconds:9.1f}{row.gops:8.1f}{share}{ratio}  {row.peer}")
+            alone, ratio = (
+                f"{value:7.2f}" if value is not None else f"{'':7}"
+                for value in (row.ratio_to_one_thread, row.ratio_to_onnxruntime)
+            )
+            figures = f"{row.microseconds:9.1f}{row.gops:8.1f}{share}{alone}{ratio}"
+            print(f"{row.kernel:13}{row.shape:36}{figures}  {row.peer}")
             sys.stdout.flush()
     if arguments.json:
         arguments.json.write_text(json.dumps({"rows": [asdict(row) for row in rows]}, indent=1) + "\n")

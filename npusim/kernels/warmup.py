@@ -66,7 +66,13 @@ def _rescale() -> Any:
     return rescale
 
 
-_COMMON = (_depthwise_portable, _elementwise, _lookup, _normalize, _pool, _rescale)
+def _handover() -> Any:
+    from .compiled import handover
+
+    return handover
+
+
+_COMMON = (_depthwise_portable, _elementwise, _lookup, _normalize, _pool, _rescale, _handover)
 _FAMILIES: dict[tier.Tier, tuple[Callable[[], ModuleType], ...]] = {
     tier.Tier.VNNI: (_matrix_vnni, _depthwise_vnni, *_COMMON),
     tier.Tier.PORTABLE: (_matrix_portable, *_COMMON),

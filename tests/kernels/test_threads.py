@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 import numpy as np
 import pytest
 
@@ -52,3 +55,49 @@ def test_results_do_not_depend_on_the_number_of_threads():
 def test_no_thread_is_refused():
     with pytest.raises(ValueError, match="0 threads"):
         kernels.set_threads(0)
+
+
+def test_what_a_part_raises_reaches_the_caller_and_breaks_nothing(two_threads):
+    def run(begin, end):
+        raise ArithmeticError(threading.current_thread().name)
+
+    for _ in range(3):
+        with pytest.raises(ArithmeticError):
+            threads.split(run, 37, threads.WORTHWHILE)
+    test_every_part_runs_once(None)
+
+
+def test_both_threads_take_part(two_threads):
+    """Each part waits until another thread has one, too."""
+    both = threading.Barrier(2, timeout=60)
+    threads.split(lambda *_: both.wait(), 2, threads.WORTHWHILE)
+
+
+def test_a_thread_that_slept_is_woken(two_threads):
+    for _ in range(3):
+        test_both_threads_take_part(None)
+        threading.Event().wait(0.01)  # longer than it looks out for work
+
+
+def test_callers_share_the_threads(two_threads):
+    done: list[int] = []
+    work = (lambda begin, end: done.append(end - begin), 37, 2 * threads.WORTHWHILE)
+    callers = [threading.Thread(target=threads.split, args=work) for _ in range(20)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert sum(done) == 20 * 37
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_threads_of_its_own(two_threads):
+    test_both_threads_take_part(None)
+    child = os.fork()
+    if child == 0:
+        try:
+            test_both_threads_take_part(None)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
