@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from isa.instructions import Store
-from npusim.report.curve import Curve
+from npusim.report.curve import Curve, from_changes
 from npusim.sim.trace import Trace
 
 WINDOWS = 2500
@@ -26,9 +26,8 @@ def dram_traffic(trace: Trace) -> tuple[Curve, Curve]:
 
 def _rate(transfers: Trace, edges: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Curve:
     moving = transfers.take(transfers.dram_bytes > 0)
-    start, end, size = moving.start[:, None], moving.end[:, None], moving.dram_bytes[:, None]
-    done = np.zeros(len(edges))
-    for part in np.array_split(np.arange(len(moving)), 1 + len(moving) // 4096):  # in pieces, to bound the memory
-        share = np.clip((edges - start[part]) / (end[part] - start[part]), 0.0, 1.0)
-        done += (share * size[part]).sum(axis=0)
-    return Curve(cycles=edges, values=np.append(np.diff(done) / np.diff(edges), 0.0))
+    rate = moving.dram_bytes / (moving.end - moving.start)
+    bends = from_changes(np.concatenate([moving.start, moving.end]), np.concatenate([rate, -rate]))
+    done = np.concatenate([[0.0], np.cumsum(np.diff(bends.cycles) * bends.values[:-1])])
+    moved = np.interp(edges, bends.cycles, done[: len(bends.cycles)]) if len(moving) else np.zeros(len(edges))
+    return Curve(cycles=edges, values=np.append(np.diff(moved) / np.diff(edges), 0.0))
