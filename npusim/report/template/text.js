@@ -1,10 +1,16 @@
 // Text and elements: how numbers are written, and how nodes are made. Nothing here knows what is shown.
 
-const whole = (value) => Math.round(value).toLocaleString("en-US");
+// Making a format takes far longer than using it, and a table of a large model has tens of thousands of numbers.
+const formats = new Map();
 
 function fixed(value, digits) {
-  return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  if (!formats.has(digits)) {
+    formats.set(digits, new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+  }
+  return formats.get(digits).format(value);
 }
+
+const whole = (value) => fixed(Math.round(value), 0);
 
 const percent = (share) => (share > 0 && share < 0.0005 ? "<0.1 %" : `${fixed(100 * share, 1)} %`);
 
