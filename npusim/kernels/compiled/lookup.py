@@ -1,4 +1,4 @@
-"""Table lookups: 64 bytes at a time through register permutes where the CPU has them, one by one elsewhere.
+"""Table lookups: 64 or 32 bytes at a time through register permutes where the CPU has them, one by one elsewhere.
 
 Called by ``npusim.kernels.lookup``, operands checked.
 """
@@ -15,11 +15,16 @@ from numba.extending import intrinsic
 from ..tier import compiled_features
 from . import emit
 from .build import kernel
-from .emit import I64, V64I8
+from .emit import I8, I16, I64, V64I8
 from .memory import bytes_at, unsigned_shorts_at
 from .signatures import BYTE_ROWS, BYTE_ROWS_OUT, BYTE_RUN
 
 PERMUTES = {"avx512f", "avx512bw", "avx512vl", "avx512vbmi"} <= compiled_features()
+"""Whether one instruction looks 64 bytes up in 128 others."""
+SHUFFLES = "avx2" in compiled_features()
+"""Whether one instruction looks 32 bytes up in 16 others."""
+
+V32I8, V16I8, V16I16 = emit.vector(I8, 32), emit.vector(I8, 16), emit.vector(I16, 16)
 
 
 def _const(value: int) -> Any:
@@ -58,6 +63,35 @@ def permute_rows(typingctx, dst, dst_pitch, src, src_pitch, rows, count, table):
     return types.void(*[types.int64] * 7), codegen
 
 
+@intrinsic
+def shuffle_run(typingctx, dst, src, count, table):
+    """``dst[i] = table[src[i]]`` of ``count`` bytes at addresses, a multiple of 32; needs AVX2."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        dst, src, count, table = args
+        with cgutils.for_range_slice(builder, _const(0), count, _const(32)) as (here, _):
+            index = emit.load(builder, builder.add(src, here), V32I8)
+            emit.store(builder, _shuffled(builder, index, table), builder.add(dst, here))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), codegen
+
+
+def _shuffled(builder: Any, index: Any, table: Any) -> Any:
+    """Look low nibbles up in each sixteenth of the table, then choose by one bit of the high nibbles after another."""
+    low = builder.and_(index, ir.Constant(V32I8, [15] * 32))
+    found = []
+    for sixteenth in range(16):
+        entries = emit.load(builder, builder.add(table, _const(16 * sixteenth)), V16I8)
+        both = emit.shuffle(builder, entries, entries, list(range(16)) * 2)
+        found.append(emit.call(builder, "llvm.x86.avx2.pshuf.b", V32I8, [both, low]))
+    for bit in (4, 5, 6, 7):
+        moved = builder.shl(builder.bitcast(index, V16I16), ir.Constant(V16I16, [7 - bit] * 16))
+        chosen = builder.icmp_signed("<", builder.bitcast(moved, V32I8), ir.Constant(V32I8, [0] * 32))
+        found = [builder.select(chosen, odd, even) for even, odd in zip(found[::2], found[1::2], strict=True)]
+    return found[0]
+
+
 @kernel(types.void(BYTE_ROWS, BYTE_RUN, BYTE_ROWS_OUT))
 def bytes_to_bytes(src, table, dst):
     """``dst = table[src]``, [rows, count] bytes and 256 entries; ``src`` may be ``dst``."""
@@ -71,7 +105,11 @@ def bytes_to_bytes(src, table, dst):
         for r in range(rows):
             source = bytes_at(src.ctypes.data + r * src_pitch, count)
             target = bytes_at(dst.ctypes.data + r * dst_pitch, count)
-            for i in range(count):
+            whole = 0
+            if SHUFFLES:
+                whole = count & -32
+                shuffle_run(target.ctypes.data, source.ctypes.data, whole, table.ctypes.data)
+            for i in range(whole, count):
                 target[i] = table[source[i]]
 
 
