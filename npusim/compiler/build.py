@@ -5,6 +5,7 @@ The only module of this package that others call. Each stage is a file.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from isa.errors import EncodingError
@@ -20,10 +21,11 @@ from .core import Core
 from .hazards import predecessors
 from .lower.assemble import copy
 from .memory import place_storages
+from .observe import Drafted, Place, group_storages, places_of
 from .order import Order, list_schedule
 from .plan import Plan, Storage
 from .schedule import Placed, drop_dead_stores, place
-from .view import dense
+from .view import View, dense
 from .waits import assign_waits
 
 assert lower.__doc__, "imported for its entries in the registry"
@@ -43,6 +45,63 @@ def compile_graph(graph: Graph, hardware: Hardware, cores: int) -> Program:
         UsageError: more cores than the machine has.
         UnsupportedError, LoweringError: a node that cannot be lowered.
     """
+    return emit(graph, fastest_plan(graph, hardware, cores), cores)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Probe:
+    """A program that does what another one does, and leaves inner tensors behind.
+
+    Attributes:
+        program: with one output more, ``label``; its parameters lie where they lie in the other program.
+        size_bytes: of that output; 0 where the program has no need of it.
+        places: where the tensors are found, by name, once it has run.
+    """
+
+    program: Program
+    size_bytes: int
+    places: dict[str, Place]
+
+
+def compile_observed(
+    graph: Graph, hardware: Hardware, cores: int, names: Sequence[str], label: str
+) -> tuple[Program, Iterator[Probe]]:
+    """What ``compile_graph`` gives, and programs of the same plan that show inner tensors.
+
+    Args:
+        graph: what is lowered.
+        hardware: for this machine.
+        cores: of the allocation.
+        names: tensors of the graph; each is shown by one of the programs, as many at once as fit the DRAM.
+        label: name of the output that holds them.
+
+    Raises:
+        UsageError, UnsupportedError, LoweringError: as ``compile_graph``.
+    """
+    planned = fastest_plan(graph, hardware, cores)
+    program = emit(graph, planned, cores)
+    room = hardware.dram.bytes - sum(segment.size_bytes for segment in program.segments)
+    return program, _probes(graph, planned, hardware, cores, group_storages(planned.drafted, names, room), label)
+
+
+def _probes(
+    graph: Graph, planned: Planned, hardware: Hardware, cores: int, groups: Sequence[dict[str, View]], label: str
+) -> Iterator[Probe]:  # fmt: skip
+    for views in groups:
+        kept = {view.storage for view in views.values()}
+        shown = arrange(planned.drafted, hardware, kept, label)
+        size = next((s.size_bytes for s in shown.segments if s.name == label), 0)
+        places = places_of(planned.drafted, views, shown.addresses, shown.segments)
+        yield Probe(program=emit(graph, shown, cores), size_bytes=size, places=places)
+
+
+def fastest_plan(graph: Graph, hardware: Hardware, cores: int) -> Planned:
+    """The plan for a number of cores, or for fewer of them where that is faster.
+
+    Raises:
+        UsageError: more cores than the machine has.
+        UnsupportedError, LoweringError: a node that cannot be lowered.
+    """
     if not 1 <= cores <= hardware.machine.cores:
         raise UsageError(f"{cores} cores asked for; {hardware.machine.name} has {hardware.machine.cores}")
     require_integer(graph)
@@ -56,22 +115,28 @@ def compile_graph(graph: Graph, hardware: Hardware, cores: int) -> Program:
             continue
         if other.order.cycles <= planned.order.cycles * WORTH_A_CORE:
             planned = other
-    return emit(graph, planned, cores)
+    return planned
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Planned:
     """A graph planned for a number of cores: steps, what each comes after, and when each starts."""
 
+    drafted: Drafted
     placed: list[Placed]
     before: list[tuple[int, ...]]
     order: Order
     segments: list[Segment]
-    origin_names: list[str]
+    addresses: dict[str, tuple[int, int]]  # segment and offset of each storage
 
 
 def plan_graph(graph: Graph, hardware: Hardware, cores: int) -> Planned:
     """The stages from nodes to steps in the order of their start."""
+    return arrange(draft(graph, hardware, cores), hardware)
+
+
+def draft(graph: Graph, hardware: Hardware, cores: int) -> Drafted:
+    """Every node lowered, one after the other."""
     plan = Plan()
     context = Context(graph, hardware, plan, make_cores(plan, hardware, cores))
     add_inputs(context)
@@ -81,12 +146,24 @@ def plan_graph(graph: Graph, hardware: Hardware, cores: int) -> Planned:
         plan.begin(node.name)
         lower_node(context, node)
         context.finish(node)
-    steps = drop_dead_stores(plan)  # results that nobody loads again stay in OCM
-    segments, addresses = place_storages(plan, steps)  # DRAM, shared by storages that do not live at once
+    return Drafted(plan, context.views)
+
+
+def arrange(drafted: Drafted, hardware: Hardware, kept: Collection[str] = (), label: str = "") -> Planned:
+    """From sequential steps to the order of their start.
+
+    Args:
+        drafted: the steps.
+        hardware: whose units take time.
+        kept: storages that are to hold their tensors when the program has ended.
+        label: the segment of those that would else be scratch.
+    """
+    steps = drop_dead_stores(drafted.plan, kept)  # results that nobody loads again stay in OCM
+    segments, addresses = place_storages(drafted.plan, steps, kept, label)  # DRAM, shared where lives do not overlap
     placed = place(steps, addresses)  # instructions, and the bytes that they touch
     before = predecessors(placed)  # what touches the same bytes keeps its order
     order = list_schedule(placed, before, hardware)  # the most urgent first, on every unit
-    return Planned(placed, before, order, segments, plan.origin_names)
+    return Planned(drafted, placed, before, order, segments, addresses)
 
 
 def emit(graph: Graph, planned: Planned, cores: int) -> Program:
@@ -100,7 +177,7 @@ def emit(graph: Graph, planned: Planned, cores: int) -> Program:
     streams, origins = assign_waits(planned.placed, planned.before, planned.order)
     return make_program(
         graph.name or "model", streams, planned.segments, cores=cores, origins=origins,
-        origin_names=planned.origin_names,
+        origin_names=planned.drafted.plan.origin_names,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ Scratch storages share bytes where their lives do not overlap.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -16,8 +16,17 @@ from .plan import Plan, Step, Storage, Transfer
 ALIGN = 64
 
 
-def place_storages(plan: Plan, steps: Sequence[Step]) -> tuple[list[Segment], dict[str, tuple[int, int]]]:
-    """Segments, and for each storage that is used its segment and its offset in bytes."""
+def place_storages(
+    plan: Plan, steps: Sequence[Step], kept: Collection[str] = (), label: str = ""
+) -> tuple[list[Segment], dict[str, tuple[int, int]]]:
+    """Segments, and for each storage that is used its segment and its offset in bytes.
+
+    Args:
+        plan: whose storages they are.
+        steps: what uses them.
+        kept: scratch storages among these share no bytes, and stand in an output called ``label``.
+        label: a name that no other segment has.
+    """
     lives: dict[str, tuple[int, int]] = {}
     for index, step in enumerate(steps):
         if isinstance(step, Transfer):
@@ -41,12 +50,18 @@ def place_storages(plan: Plan, steps: Sequence[Step]) -> tuple[list[Segment], di
             data[offset : offset + storage.size_bytes] = storage.data
         name = _free("parameters", segments)
         segments.append(Segment(name=name, kind=SegmentKind.PARAMETERS, size_bytes=size, data=data))
-    scratch = [s for s in used if s.kind is SegmentKind.SCRATCH]
+    scratch = [s for s in used if s.kind is SegmentKind.SCRATCH and s.name not in kept]
+    shown = [s for s in used if s.kind is SegmentKind.SCRATCH and s.name in kept]
     if scratch:
         offsets, size = _by_life(scratch, lives)
         for storage, offset in zip(scratch, offsets, strict=True):
             addresses[storage.name] = (len(segments), offset)
         segments.append(Segment(name=_free("scratch", segments), kind=SegmentKind.SCRATCH, size_bytes=size))
+    if shown:
+        offsets, size = _in_a_row(shown)
+        for storage, offset in zip(shown, offsets, strict=True):
+            addresses[storage.name] = (len(segments), offset)
+        segments.append(Segment(name=label, kind=SegmentKind.OUTPUT, size_bytes=size))
     return segments, addresses
 
 

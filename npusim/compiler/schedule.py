@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -75,30 +75,33 @@ class Placed:
     moves: bool
 
 
-def drop_dead_stores(plan: Plan) -> list[Step]:
-    """The steps without the stores of scratch bytes that no later step loads; contiguous ones are cut to what is."""
+def drop_dead_stores(plan: Plan, kept: Collection[str] = ()) -> list[Step]:
+    """The steps without the stores of scratch bytes that no later step loads; contiguous ones are cut to what is.
+
+    All stores to the storages ``kept`` stay.
+    """
     loaded: dict[str, list[tuple[int, int]]] = {}  # by storage: disjoint ranges, ascending
-    kept: list[Step] = []
+    steps: list[Step] = []
     for step in reversed(plan.steps):
         if not isinstance(step, Transfer):
-            kept.append(step)
+            steps.append(step)
             continue
         low = step.offset
         high = low + sum((count - 1) * stride for count, stride, _ in step.dims) + step.run
         wanted = loaded.setdefault(step.storage, [])
         if step.load:
             _include(wanted, low, high)
-            kept.append(step)
-        elif plan.storages[step.storage].kind is not SegmentKind.SCRATCH:
-            kept.append(step)
+            steps.append(step)
+        elif step.storage in kept or plan.storages[step.storage].kind is not SegmentKind.SCRATCH:
+            steps.append(step)
         else:
             needed = [(max(low, a), min(high, b)) for a, b in wanted if a < high and low < b]
             if needed and step.dims:
-                kept.append(step)
+                steps.append(step)
             elif needed:
-                kept += [replace(step, offset=a, ocm=step.ocm + a - low, run=b - a) for a, b in reversed(needed)]
-    kept.reverse()
-    return kept
+                steps += [replace(step, offset=a, ocm=step.ocm + a - low, run=b - a) for a, b in reversed(needed)]
+    steps.reverse()
+    return steps
 
 
 def _include(ranges: list[tuple[int, int]], low: int, high: int) -> None:

@@ -3,22 +3,20 @@
 Used by ``npusim check`` and by tests. The model runs freely: every tensor is compared with what onnxruntime has there,
 after the built model's own results so far.
 
-A built model shows its outputs only. Its other tensors are seen by compiling the model again with them as outputs, and
-running that program with the parameters of the file under test in the place of its own.
+How tensors inside of a built model are seen is the business of ``probes``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx
 
-from isa.program import Program, SegmentKind
-from npusim.axmodel import Axmodel, CpuPart, NpuPart, Part
+from npusim.axmodel import Axmodel
 from npusim.config import Hardware
 from npusim.errors import UsageError
 from npusim.graph import Graph, Tensor
@@ -26,14 +24,11 @@ from npusim.session.builder import ON_CPU_KEY, load_graph
 from npusim.session.call import call
 from npusim.session.inference import check_feeds
 from npusim.session.machine import hardware_of
-from npusim.session.parts import compile_parts, port_of
+from npusim.session.probes import make_probes
 from npusim.session.quantization import FLOAT, type_of
 from npusim.session.samples import random_feeds
 
 Array = np.ndarray[Any, Any]
-
-TENSORS_AT_ONCE = 96
-"""Tensors a probe has as outputs; a program has at most 256 segments."""
 
 NO_PROBE = (
     "the file is not what this version builds from this model, so its inner tensors cannot be seen; those compared are "
@@ -136,24 +131,19 @@ def check(
     tell(0.1, "outputs")
     actual = _run(machine, built, inputs)
     outputs = tuple(_compare(graph, name, actual[name], expected[name]) for name in graph.outputs)
-    found_inner, note, done = None, "", 0
-    elements = sum(output.total for output in outputs)
-    for probe, names, own in _probes(graph, machine, built, inner):
-        tell(0.2 + 0.8 * done / max(len(inner), 1), names[0])
-        note = "" if own else NO_PROBE
-        values = _run(machine, probe, inputs)
-        for name in names:
-            found = _compare(graph, name, values[name], expected[name])
-            done, elements = done + 1, elements + found.total
-            if found.differing:
-                found_inner = found
-                break
-        if found_inner is not None:
-            break
+    found, note = list(outputs), ""
+    tell(0.4, "a program that keeps every tensor")
+    for probe in make_probes(graph, machine, built, inner):
+        note = "" if probe.own else NO_PROBE
+        share = 0.6 + 0.4 * (len(found) - len(outputs)) / len(inner)
+        tell(share, f"{len(probe.readers)} inner tensors")
+        values = _run(machine, probe.model, inputs)
+        for name, reader in probe.readers.items():
+            found.append(_compare(graph, name, reader.read(values), expected[name]))
     place = {name: index for index, name in enumerate(graph.producers)}
-    differing = [found for found in (found_inner, *outputs) if found is not None and found.differing]
-    first = min(differing, key=lambda found: place[found.tensor], default=None)
-    return Agreement(first=first, outputs=outputs, compared=done + len(outputs), elements=elements, note=note)
+    first = min((each for each in found if each.differing), key=lambda each: place[each.tensor], default=None)
+    elements = sum(each.total for each in found)
+    return Agreement(first=first, outputs=outputs, compared=len(found), elements=elements, note=note)
 
 
 def _silence(share: float, stage: str) -> None:
@@ -231,72 +221,6 @@ def _compare(graph: Graph, name: str, data: Array, expected: Array) -> Compariso
     wide = np.float64 if tensor.dtype[0] == "f" else np.int64
     largest = np.max(np.abs(ours.astype(wide) - theirs.astype(wide)))
     return replace(same, largest=float(largest), index=index, ours=float(ours[index]), theirs=float(theirs[index]))
-
-
-# ------------------------------------------------------------------------------------------------------------ probes
-
-
-def _probes(
-    graph: Graph, hardware: Hardware, built: Axmodel, inner: Sequence[str]
-) -> Iterator[tuple[Axmodel, Sequence[str], bool]]:
-    """Models with inner tensors as outputs, which tensors, and whether they run with the tested file's parameters."""
-    if not inner:
-        return
-    fresh = compile_parts(graph, hardware, built.cores)
-    for start in range(0, len(inner), TENSORS_AT_ONCE):
-        names = inner[start : start + TENSORS_AT_ONCE]
-        parts = compile_parts(replace(graph, outputs=(*graph.outputs, *names)), hardware, built.cores)
-        own = _with_parameters(built.parts, fresh, parts)
-        outputs = (*built.outputs, *(port_of(graph, name) for name in names))
-        yield replace(built, parts=own or parts, outputs=outputs), names, own is not None
-
-
-def _with_parameters(given: Sequence[Part], fresh: Sequence[Part], probes: Sequence[Part]) -> tuple[Part, ...] | None:
-    """The probes with the parameters of the parts under test, where that is possible for all of them."""
-    if not len(given) == len(fresh) == len(probes):
-        return None
-    found: list[Part] = []
-    for mine, usual, probe in zip(given, fresh, probes, strict=True):
-        if isinstance(mine, NpuPart) and isinstance(usual, NpuPart) and isinstance(probe, NpuPart):
-            program = _transplant(mine.program, usual.program, probe.program)
-            if program is None:
-                return None
-            found.append(replace(probe, program=program))
-        elif isinstance(mine, CpuPart) and isinstance(usual, CpuPart) and mine.model == usual.model:
-            found.append(probe)
-        else:
-            return None
-    return tuple(found)
-
-
-def _transplant(program: Program, fresh: Program, probe: Program) -> Program | None:
-    """The probe with the parameters of a program under test.
-
-    That is possible where the program's instructions are those of a fresh build, and the probe's parameters lie where
-    the fresh build's do.
-    """
-    if not _same_streams(program, fresh):
-        return None
-    given, usual = ({s.name: s.data for s in p.segments if s.kind is SegmentKind.PARAMETERS} for p in (program, fresh))
-    segments = []
-    for segment in probe.segments:
-        if segment.kind is not SegmentKind.PARAMETERS:
-            segments.append(segment)
-            continue
-        mine, theirs = usual.get(segment.name), given.get(segment.name)
-        if mine is None or theirs is None or segment.data is None or mine.size != theirs.size:
-            return None
-        size = mine.size
-        if segment.size_bytes < size or not np.array_equal(segment.data[:size], mine):
-            return None
-        segments.append(replace(segment, data=np.concatenate([theirs, segment.data[size:]])))
-    return replace(probe, segments=tuple(segments), stamp="")
-
-
-def _same_streams(one: Program, other: Program) -> bool:
-    return one.streams.keys() == other.streams.keys() and all(
-        np.array_equal(words, other.streams[unit]) for unit, words in one.streams.items()
-    )
 
 
 def _run(hardware: Hardware, model: Axmodel, feeds: Mapping[str, Array]) -> dict[str, Array]:

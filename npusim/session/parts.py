@@ -1,12 +1,14 @@
 """From an integer graph to the parts of a built model: programs for the NPU, ONNX models for the CPU.
 
-Used by ``builder`` and ``agreement``. How a graph is cut is ``npusim.graph.parts``'s business, how one is compiled the
+Used by ``builder`` and ``probes``. How a graph is cut is ``npusim.graph.parts``'s business, how one is compiled the
 compiler's.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from isa.program import Program
 from npusim.axmodel import CpuPart, NpuPart, Part, Port, Reason
@@ -16,6 +18,9 @@ from npusim.graph import Graph, UnsupportedError
 from npusim.graph.parts import Part as GraphPart
 from npusim.graph.parts import cpu_model, split
 from npusim.session.call import host_session
+
+if TYPE_CHECKING:
+    from npusim.compiler.observe import Place
 
 
 def compile_parts(graph: Graph, hardware: Hardware, cores: int) -> tuple[Part, ...]:
@@ -30,6 +35,80 @@ def compile_parts(graph: Graph, hardware: Hardware, cores: int) -> tuple[Part, .
         number = sum(isinstance(made, CpuPart) is part.on_cpu for made in parts)
         parts.append(_cpu_part(part, number) if part.on_cpu else _npu_part(part, number, hardware, cores))
     return tuple(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartProbe:
+    """A part that shows inner tensors.
+
+    Attributes:
+        part: with an output more, where the tensors need one.
+        places: where a tensor is in the segments of its program, by the tensor's name.
+    """
+
+    part: Part
+    places: Mapping[str, Place]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedPart:
+    """A part as it is built, and others that do the same and show inner tensors.
+
+    Attributes:
+        part: as ``compile_parts`` makes it.
+        probes: each shows some of the tensors; none where the part computes none of them.
+    """
+
+    part: Part
+    probes: Iterator[PartProbe]
+
+
+def compile_observed_parts(
+    graph: Graph, hardware: Hardware, cores: int, names: Collection[str]
+) -> tuple[ObservedPart, ...]:
+    """What ``compile_parts`` makes, with programs that show the tensors ``names``.
+
+    A part on the CPU shows them as outputs.
+
+    Raises:
+        LoweringError, UnsupportedError: as ``compile_parts``.
+    """
+    on_host = [name for node in graph.cpu_nodes for name in node.outputs if name in names]
+    shown = split(replace(graph, outputs=(*graph.outputs, *on_host)))
+    made: list[ObservedPart] = []
+    for part, open_part in zip(split(graph), shown, strict=True):
+        number = sum(isinstance(each.part, CpuPart) is part.on_cpu for each in made)
+        if part.on_cpu:
+            probes = iter([PartProbe(part=_cpu_part(open_part, number), places={})])
+            made.append(ObservedPart(part=_cpu_part(part, number), probes=probes))
+        else:
+            made.append(_observed(part, number, hardware, cores, names))
+    return tuple(made)
+
+
+def _observed(part: GraphPart, number: int, hardware: Hardware, cores: int, names: Collection[str]) -> ObservedPart:
+    from npusim.compiler.build import compile_observed
+
+    inputs, outputs = _ports(part.graph)
+    label = _free(f"observed:{number}", part.graph)
+    inner = [name for node in part.graph.nodes for name in node.outputs if name in names]
+    program, probes = compile_observed(part.graph, hardware, cores, inner, label)
+    plain = NpuPart(name=f"subgraph_npu_{number}", program=program, inputs=inputs, outputs=outputs)
+
+    def shown() -> Iterator[PartProbe]:
+        for probe in probes:
+            port = Port(name=label, dtype="u8", shape=(probe.size_bytes,))
+            more = (*outputs, port) if probe.size_bytes else outputs
+            yield PartProbe(part=replace(plain, program=probe.program, outputs=more), places=probe.places)
+
+    return ObservedPart(part=plain, probes=shown())
+
+
+def _free(name: str, graph: Graph) -> str:
+    """``name``, or the like where a tensor is called so."""
+    while name in graph.tensors:
+        name = f"{name}:"
+    return name
 
 
 def prove_parts(parts: tuple[Part, ...], hardware: Hardware) -> tuple[Part, ...]:

@@ -1,15 +1,21 @@
 """``check``: a sound build agrees with onnxruntime, and a planted fault is found in the tensor it first changes."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
 import npusim
+from isa.instruction import UNITS_PER_CORE, Unit
+from isa.instructions import Sync
 from npusim import graph
+from npusim.compiler import observe
 from npusim.errors import UsageError
-from npusim.session import agreement
+from npusim.session import agreement, probes
 from npusim.session.agreement import check, inner_tensors
+from npusim.session.machine import hardware_of
 from tests.graph.tiny import Builder, random_feeds
 from tests.session.small import altered, with_fault
 
@@ -67,10 +73,48 @@ def never(*programs):
 
 def test_a_file_that_this_version_would_not_build_is_said_to_be_one(chain, monkeypatch):
     broken = npusim.build(altered(chain, 0), npu_mode="NPU1").axmodel
-    monkeypatch.setattr(agreement, "_same_streams", never)
+    monkeypatch.setattr(probes, "_same_work", never)
     found = check(chain, broken)
     assert found.note == agreement.NO_PROBE
     assert found.first == found.outputs[0]  # all that is known of the file itself
+
+
+@pytest.mark.parametrize("most_bytes", [1, 1 << 10])
+def test_tensors_that_do_not_fit_one_program_are_shown_by_several(chain, chain_built, monkeypatch, most_bytes):
+    whole = check(chain, chain_built.axmodel)
+    monkeypatch.setattr(observe, "MOST_BYTES", most_bytes)
+    told = []
+    found = check(chain, chain_built.axmodel, report=lambda share, stage: told.append((share, stage)))
+    assert found.agrees
+    assert found.note == ""
+    assert (found.compared, found.elements) == (whole.compared, whole.elements)
+    shown = [stage for _, stage in told if stage.endswith("inner tensors")]
+    assert len(shown) > 1
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares)
+    assert shares[-1] < 1
+    first = check(chain, npusim.build(altered(chain, 2), npu_mode="NPU2").axmodel).first
+    quantized = [node.output[0] for node in chain.graph.node if node.op_type == "QuantizeLinear"]
+    assert first.tensor == quantized[2]
+
+
+def work_of(program, unit):
+    """What a unit does, whatever it waits for and in whatever order."""
+    return sorted(str(replace(i, waits=())) for i in program.instructions(unit) if not isinstance(i, Sync))
+
+
+def test_a_probe_does_what_the_file_does_and_stores_more(chain, chain_built):
+    """The same instructions beside the transfers, so that what is seen is what the file computes."""
+    lowered = graph.load(chain)
+    names = inner_tensors(lowered, chain)
+    machine = hardware_of(chain_built.axmodel)
+    [probe] = probes.make_probes(lowered, machine, chain_built.axmodel, names)
+    given, shown = chain_built.program, probe.model.parts[0].program
+    assert set(probe.readers) == set(names)
+    sdma = {unit for unit in given.streams if unit % UNITS_PER_CORE == Unit.SDMA}
+    for unit in given.streams.keys() - sdma:
+        assert work_of(given, unit) == work_of(shown, unit) != []
+    assert sum(len(shown.streams[u]) for u in sdma) > sum(len(given.streams[u]) for u in sdma)
 
 
 def test_outputs_in_the_middle_count_in_the_order_of_the_graph(several):
