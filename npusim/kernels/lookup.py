@@ -12,6 +12,10 @@ import numpy as np
 
 from . import tier
 from .operands import KINDS, Array, as_rows
+from .threads import split_rows
+
+OPERATIONS = 15
+"""Multiply-adds that take as long as an element."""
 
 
 def lookup(src: Array, table: Array, dst: Array) -> None:
@@ -34,12 +38,16 @@ def lookup(src: Array, table: Array, dst: Array) -> None:
         return
     if tier.active() is tier.Tier.NUMPY:
         dst[...] = table.reshape(-1)[src.view(f"u{src.itemsize}")]
-    elif src.itemsize == dst.itemsize == 1:
-        _compiled().bytes_to_bytes(src.view(np.uint8), table.reshape(-1).view(np.uint8), dst.view(np.uint8))
-    else:
-        _compiled().any_to_any(
-            src.view(np.uint8), table.reshape(-1).view(np.uint8), dst.view(np.uint8), src.itemsize, dst.itemsize
-        )
+        return
+    octets, sizes = table.reshape(-1).view(np.uint8), (src.itemsize, dst.itemsize)
+
+    def run(rows: Array, results: Array) -> None:
+        if sizes == (1, 1):
+            _compiled().bytes_to_bytes(rows, octets, results)
+        else:
+            _compiled().any_to_any(rows, octets, results, *sizes)
+
+    split_rows(run, src.view(np.uint8), dst.view(np.uint8), OPERATIONS)
 
 
 @cache

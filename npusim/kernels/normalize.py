@@ -14,9 +14,13 @@ from isa import law
 
 from . import tier
 from .operands import KINDS, Array, as_rows, limits, workspace
+from .threads import split_rows
 
 MAX_LENGTH = 1 << 14
 """Rows are shorter than this, so that n * sum(q^2) of 16-bit elements fits 64 bits."""
+
+NORM_OPERATIONS, SOFTMAX_OPERATIONS = 80, 160
+"""Multiply-adds that take as long as an element."""
 
 _NO_OFFSET = np.empty(0, np.float32)
 
@@ -102,14 +106,18 @@ def _norm(src: Array, dst: Array, gain: Array, offset: Array | None, src_scale: 
             deviation, factor[:, None], law.norm_coefficient(gain, dst_scale), shift, dst_zero, low, high
         )
         return
-    rows, results = src.view(np.uint8), dst.view(np.uint8)
-    if src.itemsize == dst.itemsize == 1 and abs(src_zero) < 1024 and abs(dst_zero) < 1 << 14:
-        flip = 128 if src.dtype == np.int8 else 0
-        _compiled().norm_bytes(rows, results, gain, offset_, flip, flip + src_zero, dst_scale, eps, rms, dst_zero, low,
-                               high, workspace(16 * n))  # fmt: skip
-    else:
-        _compiled().norm_any(rows, results, gain, offset_, KINDS[src.dtype], dst.itemsize, src_zero, dst_scale, eps,
-                             rms, dst_zero, low, high)  # fmt: skip
+    narrow = src.itemsize == dst.itemsize == 1 and abs(src_zero) < 1024 and abs(dst_zero) < 1 << 14
+    flip, kind, item = 128 if src.dtype == np.int8 else 0, KINDS[src.dtype], dst.itemsize
+
+    def run(rows: Array, results: Array) -> None:
+        if narrow:
+            _compiled().norm_bytes(rows, results, gain, offset_, flip, flip + src_zero, dst_scale, eps, rms, dst_zero,
+                                   low, high, workspace(16 * n))  # fmt: skip
+        else:
+            _compiled().norm_any(rows, results, gain, offset_, kind, item, src_zero, dst_scale, eps, rms, dst_zero, low,
+                                 high)  # fmt: skip
+
+    split_rows(run, src.view(np.uint8), dst.view(np.uint8), NORM_OPERATIONS)
 
 
 def softmax(
@@ -162,16 +170,18 @@ def softmax(
         dst[:, :used] = law.softmax(numerator, total, dst_scale, dst_zero, low, high)
         dst[:, used:] = low
         return
-    rows, results = src.view(np.uint8), dst.view(np.uint8)
-    if src.itemsize == dst.itemsize == 1 and abs(dst_zero) < 1 << 14:
-        flip = 128 if src.dtype == np.int8 else 0
-        _compiled().softmax_bytes(
-            rows, results, table, flip, dst_scale, dst_zero, low, high, used, workspace(4 * n + (1 << 15))
-        )
-    else:
-        coarse = table if coarse_table is None else coarse_table
-        _compiled().softmax_any(rows, results, table, coarse, KINDS[src.dtype], dst.itemsize, dst_scale, dst_zero, low,
-                                high, used)  # fmt: skip
+    narrow = src.itemsize == dst.itemsize == 1 and abs(dst_zero) < 1 << 14
+    flip, kind, item = 128 if src.dtype == np.int8 else 0, KINDS[src.dtype], dst.itemsize
+    coarse = table if coarse_table is None else coarse_table
+
+    def run(rows: Array, results: Array) -> None:
+        if narrow:
+            room = workspace(4 * n + (1 << 15))
+            _compiled().softmax_bytes(rows, results, table, flip, dst_scale, dst_zero, low, high, used, room)
+        else:
+            _compiled().softmax_any(rows, results, table, coarse, kind, item, dst_scale, dst_zero, low, high, used)
+
+    split_rows(run, src.view(np.uint8), dst.view(np.uint8), SOFTMAX_OPERATIONS)
 
 
 def _checked(src: Array, dst: Array) -> tuple[Array, Array]:

@@ -1,6 +1,6 @@
-"""Threads for one kernel call: off by default, worth it for large products only.
+"""Threads for one kernel call: off by default, worth it for large ones only.
 
-Called by the matrix kernels, whose tiles are independent. Compiled kernels run without the GIL, so plain Python threads
+Called by kernels whose tiles or rows are independent. Compiled kernels run without the GIL, so plain Python threads
 do. Between calls they look out for work for a fraction of a millisecond and then sleep: waking a sleeper takes longer
 than many a product.
 """
@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from .tier import Tier
+
+Array = np.ndarray[Any, Any]
 
 WORTHWHILE = 10_000_000
 """Operations below which a call stays on its own thread: handing half of them over and waiting for it takes 10 to 20
@@ -85,6 +87,11 @@ def split(run: Callable[[int, int], None], items: int, operations: int, least: i
                 raise outcome
     finally:
         _calling[0].release()
+
+
+def split_rows(run: Callable[[Array, Array], None], src: Array, dst: Array, operations: int) -> None:
+    """Call ``run(src, dst)`` for all rows of both; ``operations`` are multiply-adds that take as long as an element."""
+    split(lambda begin, end: run(src[begin:end], dst[begin:end]), len(dst), operations * dst.size)
 
 
 class _Helper:

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+from isa import law
 from npusim import kernels
 from npusim.kernels import threads
 
@@ -40,14 +41,36 @@ def test_parts_are_not_smaller_than_asked(two_threads):
     assert sizes == [7]
 
 
-def test_results_do_not_depend_on_the_number_of_threads():
-    rng = np.random.default_rng(0)
+def product(rng):
     a, b = rng.integers(0, 256, (500, 300), dtype=np.uint8), rng.integers(-128, 128, (300, 400), dtype=np.int8)
-    results = []
+    return lambda dst: kernels.matmul(a, b, dst, a_zero=128, multiplier=1e-3, dst_zero=128)
+
+
+def norm(rng):
+    src, gain = rng.integers(0, 256, (500, 400), dtype=np.uint8), rng.normal(1, 0.3, 400).astype(np.float32)
+    return lambda dst: kernels.layer_norm(src, dst, gain=gain, offset=gain, src_scale=0.02, epsilon=1e-5,
+                                          dst_scale=0.03, dst_zero=128)  # fmt: skip
+
+
+def softmax(rng):
+    src, table = rng.integers(0, 256, (500, 400), dtype=np.uint8), law.exp_table(np.float32(0.05))
+    return lambda dst: kernels.softmax(src, dst, table=table, dst_scale=1 / 256)
+
+
+def lookup(rng):
+    src, table = rng.integers(0, 256, (500, 400), dtype=np.uint8), rng.integers(0, 256, 256, dtype=np.uint8)
+    return lambda dst: kernels.lookup(src, table, dst)
+
+
+@pytest.mark.parametrize("make", [product, norm, softmax, lookup])
+def test_results_do_not_depend_on_the_number_of_threads(make, monkeypatch):
+    monkeypatch.setattr(threads, "WORTHWHILE", 1)
+    monkeypatch.setattr(threads, "LEAST_OPERATIONS", 1)
+    run, results = make(np.random.default_rng(0)), []
     for count in (1, 2, 3):
         kernels.set_threads(count)
-        results.append(np.empty((500, 400), np.uint8))
-        kernels.matmul(a, b, results[-1], a_zero=128, multiplier=1e-3, dst_zero=128)
+        results.append(np.full((500, 400), count, np.uint8))
+        run(results[-1])
     kernels.set_threads(1)
     assert all((result == results[0]).all() for result in results)
 
