@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from enum import Enum
 from functools import cache
 
+from npusim.errors import UsageError
+
 ENVIRONMENT_VARIABLE = "NPUSIM_KERNELS"
 
 VNNI_FEATURES = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"})
@@ -34,7 +36,7 @@ def active() -> Tier:
     """The tier in use, chosen at the first call: ``NPUSIM_KERNELS`` if set, else the fastest this process can run.
 
     Raises:
-        ValueError: if ``NPUSIM_KERNELS`` names no tier, or one that this process cannot run.
+        UsageError: if ``NPUSIM_KERNELS`` names no tier, or one that this process cannot run.
     """
     return _chosen[-1] if _chosen else _choose()
 
@@ -44,7 +46,7 @@ def forced(tier: Tier | str) -> Iterator[Tier]:
     """Run the body with ``tier``, as a test of all tiers does. Not safe across threads.
 
     Raises:
-        ValueError: if this process cannot run ``tier``.
+        UsageError: if there is no such tier, or this process cannot run it.
     """
     wanted = _parse(tier) if isinstance(tier, str) else tier
     _require(wanted)
@@ -90,13 +92,13 @@ def _parse(name: str) -> Tier:
         return Tier(name.strip().lower())
     except ValueError:
         allowed = ", ".join(tier.value for tier in Tier)
-        raise ValueError(f"{ENVIRONMENT_VARIABLE}={name!r}: not a kernel tier; allowed: {allowed}") from None
+        raise UsageError(f"{ENVIRONMENT_VARIABLE}={name!r}: not a kernel tier; allowed: {allowed}") from None
 
 
 def _require(tier: Tier) -> None:
     if tier is not Tier.NUMPY and tier not in available():
         offered = ", ".join(choice.value for choice in available())
-        raise ValueError(f"kernel tier {tier.value!r} cannot run here; available: {offered}")
+        raise UsageError(f"kernel tier {tier.value!r} cannot run here; available: {offered}")
 
 
 @cache

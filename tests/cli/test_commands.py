@@ -8,6 +8,7 @@ import pytest
 
 from isa.container import load as load_program
 from npusim.cli import main
+from npusim.kernels import tier
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ONE, THREE = EXAMPLES / "matmul_1core.npuasm", EXAMPLES / "matmul_3core.npuasm"
@@ -211,6 +212,13 @@ def test_too_little_memory_is_one_line(capsys, monkeypatch):
     code, _, err = npusim(capsys, "run", "-m", ONE)
     assert code == 2
     assert re.fullmatch(r"npusim: not enough memory: Unable to allocate 1.* EiB .*\n", err)
+
+
+def test_an_unknown_kernel_tier_is_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("NPUSIM_KERNELS", "fast")
+    monkeypatch.setattr(tier, "_chosen", [])
+    code, _, err = npusim(capsys, "run", "-m", ONE, "--random_input", "--output_dir", tmp_path)
+    assert (code, err) == (2, "npusim: NPUSIM_KERNELS='fast': not a kernel tier; allowed: vnni, portable, numpy\n")
 
 
 def test_traceback_shows_the_rest(capsys):
