@@ -17,8 +17,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from .codec import decode_columns, decode_stream, encode_stream
-from .errors import ProgramError
+from .codec import decode_columns, decode_stream, encode_stream, wait_columns
+from .errors import DecodingError, ProgramError
 from .instruction import MAX_CORES, UNITS_PER_CORE, WORD_BYTES, Instruction, Unit, unit_name
 from .instructions import End
 
@@ -182,12 +182,31 @@ class Program:
         return replace(self, stamp=stamp)
 
 
-Kinds = list[tuple[type[Instruction], np.ndarray[Any, Any], Any]]
-"""What ``decode_columns`` yields."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alike:
+    """The instructions of one class, wherever they are in a program, as columns: by unit number, then by position.
+
+    Attributes:
+        cls: their class.
+        units: int64[n], unit number.
+        rows: int64[n], position in the unit's stream.
+        columns: an instance of ``cls`` whose fields are int64[n].
+        wait_units: int64[n, w], unit numbers waited for, -1 for none; a row's waits come first.
+        wait_values: int64[n, w].
+    """
+
+    cls: type[Instruction]
+    units: np.ndarray[Any, Any]
+    rows: np.ndarray[Any, Any]
+    columns: Any
+    wait_units: np.ndarray[Any, Any]
+    wait_values: np.ndarray[Any, Any]
+
 
 _INSTRUCTIONS: WeakKeyDictionary[Program, dict[int, tuple[Instruction, ...]]] = WeakKeyDictionary()
-_COLUMNS: WeakKeyDictionary[Program, dict[int, Kinds]] = WeakKeyDictionary()
 """Decoded streams of living programs, by unit number."""
+_COLUMNS: WeakKeyDictionary[Program, list[Alike]] = WeakKeyDictionary()
+"""Living programs as columns."""
 
 
 def make_program(
@@ -239,20 +258,42 @@ def check_unit(unit: int, stream: Sequence[Instruction]) -> None:
             )
 
 
-def stream_columns(program: Program, unit: int) -> Kinds:
-    """``decode_columns`` of one stream, each kind checked against the unit; found once for a program.
+def program_columns(program: Program) -> list[Alike]:
+    """A program as columns, one entry per class in the order of opcodes; found once for a program.
 
     Raises:
         DecodingError: a word is not an instruction.
         ProgramError: an instruction on a unit that does not execute it.
     """
-    known = _COLUMNS.setdefault(program, {})
-    if unit in known:
-        return known[unit]
-    kinds = list(decode_columns(program.streams[unit]))
-    for cls, rows, _ in kinds:
-        if Unit(unit % UNITS_PER_CORE) not in cls.layout.units:
-            where = f"{unit_name(unit)} instruction {rows[0]}"
+    if program not in _COLUMNS:
+        _COLUMNS[program] = columns_of(program, sorted(program.streams))
+    return _COLUMNS[program]
+
+
+def columns_of(program: Program, units: Sequence[int]) -> list[Alike]:
+    """What ``program_columns`` finds, of some units only."""
+    streams = [program.streams[unit] for unit in units]
+    words = np.concatenate([np.empty((0, WORD_BYTES), np.uint8), *streams])
+    unit = np.repeat(np.array(units, np.int64), [len(stream) for stream in streams])
+    position = np.concatenate([np.empty(0, np.int64), *(np.arange(len(stream)) for stream in streams)])
+    try:
+        kinds = list(decode_columns(words))
+    except DecodingError:
+        for stream in streams:  # the message counts from the start of the word's own stream
+            list(decode_columns(stream))
+        raise
+    found = []
+    for cls, rows, columns in kinds:
+        stray = np.flatnonzero(~np.isin(unit[rows] % UNITS_PER_CORE, cls.layout.units))
+        if stray.size:
+            row = rows[stray[0]]
+            where = f"{unit_name(int(unit[row]))} instruction {position[row]}"
             raise ProgramError(f"{where}: {cls.layout.mnemonic} does not run on this unit")
-    known[unit] = kinds
-    return kinds
+        wait_units, wait_values = wait_columns(words[rows], cls.layout.max_waits)
+        found.append(
+            Alike(
+                cls=cls, units=unit[rows], rows=position[rows], columns=columns, wait_units=wait_units,
+                wait_values=wait_values,
+            )
+        )  # fmt: skip
+    return found

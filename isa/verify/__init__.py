@@ -14,7 +14,7 @@ from itertools import chain, islice
 from weakref import WeakKeyDictionary
 
 from ..program import Program
-from .access import decode, tabulate
+from .access import decode, flows_of, tabulate
 from .limits import VERIFIER_VERSION, Limits, is_stamped, stamp
 from .order import Order, linearise
 from .races import find_races
@@ -68,7 +68,7 @@ def verify(program: Program, limits: Limits, *, max_violations: int = MAX_VIOLAT
     table = tabulate(decoded.groups, sizes)
     violations = [*decoded.violations, *check_single(program, limits, decoded, max_violations)]
     if not decoded.violations:
-        order = linearise(program, decoded.flows, max_violations)
+        order = linearise(program, flows_of(program, decoded), max_violations)
         if isinstance(order, Order):
             violations += islice(find_races(program, order, table), max_violations)
             violations += islice(find_unwritten(program, order, table, sizes), max_violations)

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..codec import wait_columns
 from ..errors import DecodingError, ProgramError
-from ..instruction import UNITS_PER_CORE, Instruction, unit_name
+from ..instruction import UNITS_PER_CORE, unit_name
 from ..instructions import Barrier
-from ..program import Program, stream_columns
+from ..program import Alike, Program, columns_of, program_columns
 from ..region import OWN_CORE, Region
 from .boxes import DIMS, BoxTable, intern
 from .report import Violation, memory_number
@@ -36,7 +35,7 @@ class Operand:
         dtype: int64[n].
         step: int64[n], what the base must be a multiple of.
         item: int64[n], what the strides must be multiples of.
-        fixed_place: the core or segment where it is the same for all, else None.
+        fixed_place: the core or segment where the declaration names the same one for all, else None.
     """
 
     write: bool
@@ -54,19 +53,15 @@ class Operand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """All instructions of one kind on one unit.
+    """Instructions of one class with their operands.
 
     Attributes:
-        rows: int64[n], positions in the stream, ascending.
-        columns: an instance of ``kind`` that holds columns.
+        alike: the instructions, by unit, then by position.
         reads: operands in the order of ``reads()``.
         writes: operands in the order of ``writes()``.
     """
 
-    unit: int
-    kind: type[Instruction]
-    rows: np.ndarray[Any, Any]
-    columns: Any
+    alike: Alike
     reads: tuple[Operand, ...]
     writes: tuple[Operand, ...]
 
@@ -91,13 +86,13 @@ class Decoded:
     """A program as columns.
 
     Attributes:
-        groups: by unit, then opcode.
-        flows: by unit number.
+        groups: by opcode.
+        units: unit numbers of the streams decoded, ascending.
         violations: streams that hold something else than instructions of their unit; they are absent above.
     """
 
     groups: tuple[Group, ...]
-    flows: Mapping[int, Flow]
+    units: tuple[int, ...]
     violations: tuple[Violation, ...]
 
 
@@ -125,33 +120,43 @@ class AccessTable:
 
 def decode(program: Program) -> Decoded:
     """Decode all streams of a program."""
-    groups, flows, violations = [], {}, []
-    for unit in sorted(program.streams):
-        try:
-            kinds = stream_columns(program, unit)
-        except (DecodingError, ProgramError) as error:
-            told = str(error)
-            message = told if unit_name(unit) in told else f"{unit_name(unit)}: {told}"
-            violations.append(Violation(kind="structure", message=message))
-            continue
-        for kind, rows, columns in kinds:
-            groups.append(_group(unit, kind, rows, columns))
-        flows[unit] = _flow(program.streams[unit], kinds)
-    return Decoded(groups=tuple(groups), flows=flows, violations=tuple(violations))
+    units, violations = sorted(program.streams), []
+    try:
+        kinds = program_columns(program)
+    except (DecodingError, ProgramError):
+        failures = {unit: _failure(program, unit) for unit in units}
+        units = [unit for unit in units if failures[unit] is None]
+        violations = [failure for failure in failures.values() if failure is not None]
+        kinds = columns_of(program, units)
+    groups = tuple(_group(alike) for alike in kinds)
+    return Decoded(groups=groups, units=tuple(units), violations=tuple(violations))
 
 
-def _group(unit: int, kind: type[Instruction], rows: np.ndarray[Any, Any], columns: Any) -> Group:
-    reads = tuple(_operand(region, len(rows), unit, write=False) for region in columns.reads())
-    writes = tuple(_operand(region, len(rows), unit, write=True) for region in columns.writes())
-    return Group(unit=unit, kind=kind, rows=rows, columns=columns, reads=reads, writes=writes)
+def _failure(program: Program, unit: int) -> Violation | None:
+    """Why a stream does not decode, if it does not."""
+    try:
+        columns_of(program, (unit,))
+    except (DecodingError, ProgramError) as error:
+        told = str(error)
+        message = told if unit_name(unit) in told else f"{unit_name(unit)}: {told}"
+        return Violation(kind="structure", message=message)
+    return None
 
 
-def _operand(region: Region, length: int, unit: int, *, write: bool) -> Operand:
+def _group(alike: Alike) -> Group:
+    reads = tuple(_operand(region, alike.units, write=False) for region in alike.columns.reads())
+    writes = tuple(_operand(region, alike.units, write=True) for region in alike.columns.writes())
+    return Group(alike=alike, reads=reads, writes=writes)
+
+
+def _operand(region: Region, units: np.ndarray[Any, Any], *, write: bool) -> Operand:
+    length = len(units)
+
     def column(value: Any) -> np.ndarray[Any, Any]:
         return np.broadcast_to(np.asarray(value, dtype=np.int64), length)
 
     place = column(region.place)
-    place = np.where(place == OWN_CORE, unit // UNITS_PER_CORE, place)
+    shared = not isinstance(region.place, np.ndarray) and region.place != OWN_CORE
     counts, strides = np.ones((length, DIMS), np.int64), np.zeros((length, DIMS), np.int64)
     first = DIMS - len(region.counts)
     for index, (count, stride) in enumerate(zip(region.counts, region.strides, strict=True)):
@@ -160,7 +165,7 @@ def _operand(region: Region, length: int, unit: int, *, write: bool) -> Operand:
     item = run // np.maximum(elements, 1)  # of an empty region nothing is asked
     return Operand(
         write=write,
-        memory=memory_number(region.space, place),
+        memory=memory_number(region.space, np.where(place == OWN_CORE, units // UNITS_PER_CORE, place)),
         base=column(region.base),
         run=run,
         end=column(region.end),
@@ -169,27 +174,31 @@ def _operand(region: Region, length: int, unit: int, *, write: bool) -> Operand:
         dtype=column(region.dtype),
         step=np.maximum(item, region.align),
         item=np.maximum(item, 1),
-        fixed_place=None if isinstance(region.place, np.ndarray) else int(place[0]),
+        fixed_place=int(region.place) if shared else None,
     )
 
 
-def _flow(words: np.ndarray[Any, Any], kinds: Sequence[tuple[type[Instruction], Any, Any]]) -> Flow:
-    waits: dict[int, tuple[tuple[int, int], ...]] = {}
-    barriers: dict[int, tuple[int, int]] = {}
-    for kind, rows, columns in kinds:
-        units, values = wait_columns(words[rows], kind.layout.max_waits)
-        some = np.flatnonzero(units[:, 0] >= 0)  # waits fill the slots from the first
-        for row, us, vs in zip(rows[some].tolist(), units[some].tolist(), values[some].tolist(), strict=True):
-            waits[row] = tuple((u, v) for u, v in zip(us, vs, strict=True) if u >= 0)
-        if kind is Barrier:
-            barriers.update(
-                zip(rows.tolist(), zip(columns.id.tolist(), columns.units.tolist(), strict=True), strict=True)
-            )
-    return Flow(length=len(words), waits=waits, barriers=barriers)
+def flows_of(program: Program, decoded: Decoded) -> dict[int, Flow]:
+    """What orders the streams that decoded, by unit number."""
+    waits: dict[int, dict[int, tuple[tuple[int, int], ...]]] = {unit: {} for unit in decoded.units}
+    barriers: dict[int, dict[int, tuple[int, int]]] = {unit: {} for unit in decoded.units}
+    for alike in (group.alike for group in decoded.groups):
+        columns = (alike.units, alike.rows, alike.wait_units, alike.wait_values)
+        some = np.flatnonzero(alike.wait_units[:, 0] >= 0)
+        for unit, row, us, vs in zip(*(column[some].tolist() for column in columns), strict=True):
+            waits[unit][row] = tuple((u, v) for u, v in zip(us, vs, strict=True) if u >= 0)
+        if alike.cls is Barrier:
+            fields = (alike.units, alike.rows, alike.columns.id, alike.columns.units)
+            for unit, row, name, mask in zip(*(column.tolist() for column in fields), strict=True):
+                barriers[unit][row] = name, mask
+    return {
+        unit: Flow(length=len(program.streams[unit]), waits=waits[unit], barriers=barriers[unit])
+        for unit in decoded.units
+    }  # fmt: skip
 
 
 def tabulate(groups: Sequence[Group], sizes: np.ndarray[Any, Any]) -> AccessTable:
-    """All accesses within bounds; contiguous reads of one instruction that touch count as one.
+    """All accesses within bounds, by unit; contiguous reads of one instruction that touch count as one.
 
     Args:
         groups: the decoded program.
@@ -201,7 +210,7 @@ def tabulate(groups: Sequence[Group], sizes: np.ndarray[Any, Any]) -> AccessTabl
             rows = np.flatnonzero((operand.run > 0) & (operand.end <= sizes[operand.memory]))
             parts.append(
                 (
-                    np.full(len(rows), group.unit), group.rows[rows], np.full(len(rows), operand.write),
+                    group.alike.units[rows], group.alike.rows[rows], np.full(len(rows), operand.write),
                     operand.memory[rows], operand.base[rows], operand.run[rows], operand.counts[rows],
                     operand.strides[rows],
                 )
@@ -210,9 +219,9 @@ def tabulate(groups: Sequence[Group], sizes: np.ndarray[Any, Any]) -> AccessTabl
     parts.append(
         (none, none, none.astype(bool), none, none, none, np.zeros((0, DIMS), np.int64), np.zeros((0, DIMS), np.int64))
     )
-    unit, position, write, memory, base, run, counts, strides = (
-        np.concatenate(column) for column in zip(*parts, strict=True)
-    )
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    order = np.argsort(columns[0], kind="stable")
+    unit, position, write, memory, base, run, counts, strides = (column[order] for column in columns)
     boxes, box = intern(memory, base, run, counts, strides)
     return AccessTable(unit=unit, position=position, write=write, box=box, boxes=boxes)
 
@@ -222,13 +231,14 @@ def _joined(reads: Sequence[Operand]) -> list[Operand]:
     result = list(reads)
     for index in range(len(result) - 2, -1, -1):
         this, following = result[index], result[index + 1]
-        if _is_run(this) and _is_run(following):
-            touching = (following.base == this.end) & (following.memory == this.memory)
-            run = this.run + np.where(touching, following.run, 0)
-            result[index] = replace(this, run=run, end=this.base + run)
+        touching = (following.base == this.end) & (following.memory == this.memory) & _is_run(this) & _is_run(following)
+        if touching.any():
+            run = np.where(touching, this.run + following.run, this.run)
+            result[index] = replace(this, run=run, end=np.where(touching, following.end, this.end))
             result[index + 1] = replace(following, run=np.where(touching, 0, following.run))
     return result
 
 
-def _is_run(operand: Operand) -> bool:
-    return bool((operand.counts == 1).all())
+def _is_run(operand: Operand) -> np.ndarray[Any, Any]:
+    """bool[n]: contiguous."""
+    return np.asarray((operand.counts == 1).all(axis=1))

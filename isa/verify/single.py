@@ -5,17 +5,20 @@ Fast, column by column; repeated at every load. What takes two instructions to g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
+from ..codec import select
 from ..instruction import MAX_CORES, UNITS_PER_CORE, unit_name
-from ..instructions import End
+from ..instructions import Barrier, End
 from ..program import MAX_SEGMENTS, Program
 from ..region import Space, make_box
-from .access import Decoded, Flow, Group, Operand
+from .access import Decoded, Group, Operand
 from .boxes import DIMS, folds, meet
 from .limits import Limits
 from .report import PLACE_BITS, Site, Violation, at_memory, byte_range, memory_number, site
@@ -34,18 +37,43 @@ def memory_sizes(program: Program, limits: Limits) -> np.ndarray[Any, Any]:
 
 def check_single(program: Program, limits: Limits, decoded: Decoded, most: int) -> tuple[Violation, ...]:
     """The first ``most`` violations that single instructions commit, by check, unit and position."""
+    if not any(True for _ in _violations(program, limits, decoded.units, decoded.groups)):
+        return ()
+    by_unit = [
+        _of_unit(group, unit) for unit in decoded.units for group in decoded.groups if unit in group.alike.units
+    ]  # fmt: skip
+    return tuple(islice(_violations(program, limits, decoded.units, by_unit), most))
+
+
+def _of_unit(group: Group, unit: int) -> Group:
+    """The instructions of a group that one unit executes."""
+    rows = np.flatnonzero(group.alike.units == unit)
+
+    def taken(record: Any) -> Any:
+        columns = {f.name: getattr(record, f.name) for f in fields(record)}
+        return replace(record, **{n: c[rows] for n, c in columns.items() if isinstance(c, np.ndarray)})
+
+    alike = replace(taken(group.alike), columns=select(group.alike.columns, rows))
+    return Group(alike=alike, reads=tuple(map(taken, group.reads)), writes=tuple(map(taken, group.writes)))
+
+
+def _violations(program: Program, limits: Limits, units: Sequence[int], groups: Sequence[Group]) -> Iterator[Violation]:
+    """All violations, by check, then in the order of ``groups``."""
     sizes = memory_sizes(program, limits)
-    found = chain(
-        _check_cores(program, limits),
-        chain.from_iterable(_check_flow(program, unit, flow) for unit, flow in decoded.flows.items()),
-        chain.from_iterable(_check_end(program, unit) for unit in decoded.flows),
-        chain.from_iterable(_check_constraints(program, group) for group in decoded.groups),
-        chain.from_iterable(_check_bounds(program, group, sizes) for group in decoded.groups),
-        chain.from_iterable(_check_alignment(program, group) for group in decoded.groups),
-        chain.from_iterable(_check_folds(program, group) for group in decoded.groups),
-        chain.from_iterable(_check_overlaps(program, group) for group in decoded.groups),
-    )
-    return tuple(islice(found, most))
+    yield from _check_cores(program, limits)
+    yield from _check_flow(program, groups)
+    for unit in units:
+        yield from _check_end(program, unit)
+    for group in groups:
+        yield from _check_constraints(program, group)
+    for group in groups:
+        yield from _check_bounds(program, group, sizes)
+    for group in groups:
+        yield from _check_alignment(program, group)
+    for group in groups:
+        yield from _check_folds(program, group)
+    for group in groups:
+        yield from _check_overlaps(program, group)
 
 
 def _check_cores(program: Program, limits: Limits) -> Iterator[Violation]:
@@ -54,21 +82,34 @@ def _check_cores(program: Program, limits: Limits) -> Iterator[Violation]:
         yield Violation(kind="bounds", message=message)
 
 
-def _check_flow(program: Program, unit: int, flow: Flow) -> Iterator[Violation]:
+def _check_flow(program: Program, groups: Sequence[Group]) -> Iterator[Violation]:
+    """Waits for units that the program does not have, and barriers with such units or without their own."""
     units = program.cores * UNITS_PER_CORE
-    for position, waits in sorted(flow.waits.items()):
-        for other, _ in waits:
-            if other >= units:
-                yield _structure(
-                    site(program, unit, position), f"waits for {unit_name(other)}, {_but_cores(program.cores)}"
-                )
-    for position, (_, mask) in sorted(flow.barriers.items()):
-        here = site(program, unit, position)
-        if not mask >> unit & 1:
-            yield _structure(here, f"is a barrier whose mask {mask:#x} leaves out its own unit")
-        if mask >> units:
-            stranger = unit_name(mask.bit_length() - 1)
-            yield _structure(here, f"is a barrier with {stranger}, {_but_cores(program.cores)}")
+    waits: list[tuple[int, ...]] = []
+    barriers: list[tuple[int, ...]] = []
+    for alike in (group.alike for group in groups):
+        rows, slots = np.nonzero(alike.wait_units >= units)
+        waits += _listed(alike.units[rows], alike.rows[rows], alike.wait_units[rows, slots])
+        if alike.cls is Barrier:
+            masks = alike.columns.units
+            rows = np.flatnonzero((masks >> alike.units & 1 == 0) | (masks >> units > 0))
+            barriers += _listed(alike.units[rows], alike.rows[rows], masks[rows])
+    for unit in sorted({unit for unit, _, _ in (*waits, *barriers)}):
+        for _, position, other in sorted((w for w in waits if w[0] == unit), key=itemgetter(1)):
+            where = site(program, unit, position)
+            yield _structure(where, f"waits for {unit_name(other)}, {_but_cores(program.cores)}")
+        for _, position, mask in sorted(b for b in barriers if b[0] == unit):
+            where = site(program, unit, position)
+            if not mask >> unit & 1:
+                yield _structure(where, f"is a barrier whose mask {mask:#x} leaves out its own unit")
+            if mask >> units:
+                stranger = unit_name(mask.bit_length() - 1)
+                yield _structure(where, f"is a barrier with {stranger}, {_but_cores(program.cores)}")
+
+
+def _listed(*columns: np.ndarray[Any, Any]) -> list[tuple[int, ...]]:
+    """Columns of equal length as tuples."""
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def _but_cores(cores: int) -> str:
@@ -89,9 +130,9 @@ def _structure(where: Site, says: str) -> Violation:
 
 
 def _check_constraints(program: Program, group: Group) -> Iterator[Violation]:
-    for rule, holds in group.kind.constraints:
-        for row in np.flatnonzero(~np.broadcast_to(holds(group.columns), len(group.rows))).tolist():
-            where = site(program, group.unit, int(group.rows[row]))
+    for rule, holds in group.alike.cls.constraints:
+        for row in np.flatnonzero(~np.broadcast_to(holds(group.alike.columns), len(group.alike.rows))).tolist():
+            where = _site(program, group, row)
             yield Violation(kind="constraint", message=f"{where} breaks the rule: {rule}", sites=(where,))
 
 
@@ -147,7 +188,7 @@ def _check_overlaps(program: Program, group: Group) -> Iterator[Violation]:
     """A destination that meets a source without being it, or another destination of the same instruction."""
     for number, write in enumerate(group.writes):
         for index, read in enumerate(group.reads):
-            allowed = (index, number) in group.kind.may_alias
+            allowed = (index, number) in group.alike.cls.may_alias
             yield from _check_pair(program, group, read, write, allowed=allowed)
         for other in group.writes[:number]:
             if other.fixed_place is None or write.fixed_place is None or other.fixed_place == write.fixed_place:
@@ -167,7 +208,7 @@ def _check_pair(
         if key not in seen:
             seen[key] = _collide(first, second, row, allowed=allowed)
         if seen[key]:
-            where = site(program, group.unit, int(group.rows[row]))
+            where = _site(program, group, row)
             memory = int(first.memory[row])
             source = byte_range(program, memory, int(first.base[row]), int(first.end[row]) - 1)
             verb = "writes" if first.write else "reads"
@@ -213,9 +254,14 @@ def _shape(operand: Operand, row: int) -> tuple[int, ...]:
     )  # fmt: skip
 
 
+def _site(program: Program, group: Group, row: int) -> Site:
+    """The instruction in one row of a group."""
+    return site(program, int(group.alike.units[row]), int(group.alike.rows[row]))
+
+
 def _about(program: Program, group: Group, operand: Operand, row: int, kind: Any, says: str) -> Violation:
     """A violation about the bytes of one operand; ``{does}`` in the sentence is what it does to them."""
-    where = site(program, group.unit, int(group.rows[row]))
+    where = _site(program, group, row)
     says = says.replace("{does}", "writes" if operand.write else "reads")
     low, high = int(operand.base[row]), int(operand.end[row]) - 1
     return at_memory(program, kind, f"{where} {says}", (where,), int(operand.memory[row]), low, high)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from isa.instruction import UNITS_PER_CORE, Unit
-from isa.program import Program, SegmentKind, stream_columns
+from isa.program import Program, SegmentKind, program_columns
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,23 +44,23 @@ def contents_of(programs: Sequence[Program]) -> Contents:
     for program in programs:
         for segment in program.segments:
             found.segment_bytes[str(segment.kind)] += segment.size_bytes
-        for unit in program.streams:
-            _count(found, program, unit)
+        _count(found, program)
     return found
 
 
-def _count(found: Contents, program: Program, unit: int) -> None:
-    length = len(program.streams[unit])
-    found.instructions[str(Unit(unit % UNITS_PER_CORE))] += length
-    macs = np.zeros(length, np.int64)
-    for cls, rows, columns in stream_columns(program, unit):
-        found.mnemonics[cls.layout.mnemonic] += len(rows)
-        macs[rows] = columns.macs()
-    found.macs += int(macs.sum())
-    origins = program.origins.get(unit)
-    if origins is None:
-        return
-    for origin in np.unique(origins[origins >= 0]).tolist():
-        name, mine = program.origin_names[origin], origins == origin
-        found.layer_instructions[name] += int(mine.sum())
-        found.layer_macs[name] += int(macs[mine].sum())
+def _count(found: Contents, program: Program) -> None:
+    macs = {unit: np.zeros(len(words), np.int64) for unit, words in program.streams.items()}
+    for alike in program_columns(program):
+        found.mnemonics[alike.cls.layout.mnemonic] += len(alike.rows)
+        worth = np.broadcast_to(alike.columns.macs(), len(alike.rows))
+        for unit in np.unique(alike.units).tolist():
+            mine = alike.units == unit
+            macs[unit][alike.rows[mine]] = worth[mine]
+    for unit, worth in macs.items():
+        found.instructions[str(Unit(unit % UNITS_PER_CORE))] += len(worth)
+        found.macs += int(worth.sum())
+        origins = program.origins.get(unit, np.zeros(0, np.int32))
+        for origin in np.unique(origins[origins >= 0]).tolist():
+            name, mine = program.origin_names[origin], origins == origin
+            found.layer_instructions[name] += int(mine.sum())
+            found.layer_macs[name] += int(worth[mine].sum())

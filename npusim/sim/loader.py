@@ -16,9 +16,9 @@ from isa.verify import Limits, check_bounds, is_stamped, verify
 from npusim.config import Hardware
 from npusim.errors import UnverifiedProgramError, UsageError, did_you_mean
 
-from .decode import Home, decode
+from .decode import decode
 from .job import Job, Mode
-from .stream import Loaded
+from .stream import Home, Loaded
 
 
 def load(hardware: Hardware, jobs: Sequence[Job], mode: Mode, allow_unverified: bool) -> Loaded:

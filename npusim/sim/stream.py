@@ -51,6 +51,23 @@ class Watch(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """Where a program was put.
+
+    Attributes:
+        hardware: the machine.
+        job: index of the job.
+        cores: physical core of each logical one.
+        bases: physical DRAM address of each segment.
+    """
+
+    hardware: Hardware
+    job: int
+    cores: tuple[int, ...]
+    bases: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transfers:
     """The transfers of one sdma stream; every list but the last two has an entry per instruction of the stream.
 

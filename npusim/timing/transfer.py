@@ -6,6 +6,7 @@ machine's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -29,47 +30,76 @@ _DURATIONS = 1 << 14
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BurstGroups:
-    """The burst groups of one transfer, in order. The arrays are shared between callers and read-only.
+    """The burst groups of transfers, one transfer after the other, each in order.
 
     Attributes:
         page: physical page number of each group (address / ``dram.page_bytes``), int64[n].
         bursts: bursts of each group, 1 to ``dram.group_bursts``, int64[n].
+        count: groups of each transfer, int64[transfers].
     """
 
     page: Longs
     bursts: Longs
+    count: Longs
 
     def __len__(self) -> int:
         return len(self.page)
 
 
-def burst_groups(region: Region, physical_base: int, hardware: Hardware) -> BurstGroups:
-    """The burst groups that fetch or write a DRAM region (microarchitecture 6.1).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathGroups:
+    """The groups of sends on the path between the cores, one send after the other, each in order.
+
+    Attributes:
+        flits: of each group, int64[n].
+        count: groups of each send, int64[sends].
+    """
+
+    flits: Longs
+    count: Longs
+
+
+def burst_groups(region: Region, physical_base: Any, hardware: Hardware) -> BurstGroups:
+    """The burst groups that fetch or write DRAM regions (microarchitecture 6.1).
 
     Args:
-        region: ``dram_region()`` of one transfer; plain integers.
-        physical_base: physical address of the segment's first byte.
+        region: ``dram_region()`` of one transfer, or of columns of them.
+        physical_base: physical address of the segment's first byte; an int or an array along the columns.
         hardware: the machine.
     """
     dram = hardware.dram
-    first_page, phase = divmod(physical_base + int(region.base), dram.page_bytes)
+    first_page, phase = np.divmod(np.atleast_1d(physical_base + region.base), dram.page_bytes)
     run, dims = _merged(region)
-    page, bursts = _pattern(phase, run, dims, dram.burst_bytes, dram.group_bursts, dram.page_bytes)
-    return BurstGroups(page=page + first_page, bursts=bursts)
+    columns = np.broadcast_arrays(phase, run, *(column for dim in dims for column in dim))
+    patterns = [
+        _pattern(start, length, _longer(outer), dram.burst_bytes, dram.group_bursts, dram.page_bytes)
+        for start, length, *outer in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+    count = np.array([len(page) for page, _ in patterns], np.int64)
+    page = np.concatenate([page for page, _ in patterns])
+    bursts = np.concatenate([bursts for _, bursts in patterns])
+    return BurstGroups(page=page + np.repeat(first_page, count), bursts=bursts, count=count)
 
 
-def _merged(region: Region) -> tuple[int, tuple[tuple[int, int], ...]]:
-    """The run with the outer dimensions that continue it, and the others as (count, stride), slowest first."""
-    run = int(region.run)
-    dims: list[tuple[int, int]] = []
+def _merged(region: Region) -> tuple[Any, tuple[tuple[Any, Any], ...]]:
+    """The run with the outer dimensions that continue it, and all outer dimensions as (count, stride), slowest first.
+
+    The count of a dimension that went into the run is 1. Integers or columns.
+    """
+    run, whole = region.run, True
+    dims: list[tuple[Any, Any]] = []
     for count, stride in zip(reversed(region.counts), reversed(region.strides), strict=True):
-        if count == 1:
-            continue
-        if not dims and stride == run:
-            run *= int(count)
-        else:
-            dims.append((int(count), int(stride)))
+        joins = whole & (stride == run)
+        run = run * (1 + (count - 1) * joins)
+        left = count - (count - 1) * joins
+        whole = whole & (left == 1)
+        dims.append((left, stride))
     return run, tuple(reversed(dims))
+
+
+def _longer(outer: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Of count, stride, count, stride and so on the dimensions longer than 1, as pairs."""
+    return tuple((count, stride) for count, stride in zip(outer[::2], outer[1::2], strict=True) if count != 1)
 
 
 @lru_cache(_PATTERNS)
@@ -119,12 +149,13 @@ def path_flits(instruction: Any, hardware: Hardware) -> Any:
     return runs * ceil_div(instruction.run, hardware.path.bytes_per_cycle)
 
 
-def path_groups(instruction: Send, hardware: Hardware) -> Longs:
-    """Flits of each group of one ``send``, in order: int64[n] (microarchitecture 6.1)."""
-    flits, most = path_flits(instruction, hardware), hardware.path.group_flits
-    groups = np.full(ceil_div(flits, most), most, dtype=np.int64)
-    groups[-1] = flits - most * (len(groups) - 1)
-    return groups
+def path_groups(instruction: Any, hardware: Hardware) -> PathGroups:
+    """The groups of one ``send``, or of columns of them: full ones and a last one (microarchitecture 6.1)."""
+    flits, most = np.atleast_1d(path_flits(instruction, hardware)), hardware.path.group_flits
+    count = ceil_div(flits, most)
+    groups = np.full(count.sum(), most, dtype=np.int64)
+    groups[np.cumsum(count) - 1] = flits - most * (count - 1)
+    return PathGroups(flits=groups, count=count)
 
 
 def page_misses(page: Longs, banks: int) -> int:
@@ -166,25 +197,20 @@ def _transfer_cycles(i: DramTransfer, hardware: Hardware, physical_base: Any) ->
     """Issue, page misses and data of one transfer, or of columns of them."""
     region = i.dram_region()
     start = physical_base + region.base
+    run, dims = _merged(region)
     if not isinstance(start, np.ndarray):
-        run, dims = _merged(region)
-        if dims:
-            served = _strided_cycles(int(start) % hardware.dram.page_bytes, run, dims, hardware)
+        longer = tuple((count, stride) for count, stride in dims if count != 1)
+        if longer:
+            served = _strided_cycles(start % hardware.dram.page_bytes, run, longer, hardware)
         else:
             served = _contiguous_cycles(start, run, hardware)
         return hardware.sdma.issue_cycles + served
-    size, merged = region.run, np.ones(start.shape, dtype=bool)
-    for count, stride in zip(reversed(region.counts), reversed(region.strides), strict=True):
-        merged &= (count == 1) | (stride == size)
-        size = size * count
-    cycles = _contiguous_cycles(start, size, hardware)
-    strided = np.flatnonzero(~merged)
-    phases = start[strided] % hardware.dram.page_bytes
-    shape = (column[strided].tolist() for column in (region.run, *region.counts, *region.strides))
-    for row, phase, run, *outer in zip(strided.tolist(), phases.tolist(), *shape, strict=True):
-        half = len(outer) // 2
-        one = Region(region.space, phase, run, counts=tuple(outer[:half]), strides=tuple(outer[half:]))
-        cycles[row] = _strided_cycles(phase, *_merged(one), hardware)
+    cycles = _contiguous_cycles(start, run, hardware)
+    strided = np.flatnonzero(sum(count != 1 for count, _ in dims))
+    columns = (start % hardware.dram.page_bytes, run, *(column for dim in dims for column in dim))
+    rows = zip(*(column[strided].tolist() for column in columns), strict=True)
+    for row, (phase, length, *outer) in zip(strided.tolist(), rows, strict=True):
+        cycles[row] = _strided_cycles(phase, length, _longer(outer), hardware)
     return hardware.sdma.issue_cycles + cycles
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from isa.codec import decode_columns, encode_stream
 from isa.instruction import Unit
 from isa.instructions import Load, Multicast, Send, Store
 from npusim import config
@@ -119,9 +119,9 @@ def test_data_over_a_narrow_port():
 def test_send():
     # 1000 B = 63 flits; 3 runs of 20 B = 6 flits
     long, short = Send(src=0, dst_core=1, dst=0, run=1000), Send(src=0, dst_core=1, dst=0, run=20, count_1=3)
-    assert path_groups(long, SMALL).tolist() == [4] * 15 + [3]
-    assert path_groups(short, SMALL).tolist() == [4, 2]
-    assert path_groups(Send(src=0, dst_core=1, dst=0, run=128), SMALL).tolist() == [4, 4]
+    assert path_groups(long, SMALL).flits.tolist() == [4] * 15 + [3]
+    assert path_groups(short, SMALL).flits.tolist() == [4, 2]
+    assert path_groups(Send(src=0, dst_core=1, dst=0, run=128), SMALL).flits.tolist() == [4, 4]
     assert cycles(long) == 2 + 63 + 5
     assert cycles(short) == 2 + 6 + 5
 
@@ -129,7 +129,7 @@ def test_send():
 @given(run=st.integers(1, 300), counts=st.tuples(*[st.integers(1, 4)] * 3))
 def test_path_groups_add_up(run, counts):
     send = Send(src=0, dst_core=1, dst=0, run=run, count_1=counts[0], count_2=counts[1], count_3=counts[2])
-    made = path_groups(send, SMALL)
+    made = path_groups(send, SMALL).flits
     assert (made[:-1] == 4).all()
     assert 1 <= made[-1] <= 4
     assert cycles(send) == 2 + made.sum() + 5
@@ -215,7 +215,19 @@ def test_longer_runs_never_take_less_time(offset, run, more):
     assert cycles(load(offset, run + more)) >= cycles(load(offset, run))
 
 
-def test_patterns_are_shared_and_read_only():
-    bursts = burst_groups(load(0, 16, (5, 64)).dram_region(), 0, SMALL).bursts
-    with pytest.raises(ValueError, match="read-only"):
-        bursts[0] = 9
+@given(rows=st.lists(st.tuples(st.one_of(transfers, dense), bases), min_size=1, max_size=5))
+def test_columns_have_the_groups_of_their_rows(rows):
+    ((_, _, columns),) = decode_columns(encode_stream(transfer for transfer, _ in rows))
+    made = burst_groups(columns.dram_region(), np.array([base for _, base in rows]), SMALL)
+    alone = [groups(transfer, base) for transfer, base in rows]
+    assert made.count.tolist() == [len(row) for row in alone]
+    assert list(zip(made.page.tolist(), made.bursts.tolist(), strict=True)) == [group for row in alone for group in row]
+
+
+@given(sizes=st.lists(st.tuples(st.integers(1, 300), st.integers(1, 4)), min_size=1, max_size=5))
+def test_columns_of_sends_have_the_groups_of_their_rows(sizes):
+    sends = [Send(src=0, dst_core=1, dst=0, run=run, count_2=count) for run, count in sizes]
+    ((_, _, columns),) = decode_columns(encode_stream(sends))
+    made, alone = path_groups(columns, SMALL), [path_groups(send, SMALL).flits.tolist() for send in sends]
+    assert made.count.tolist() == [len(row) for row in alone]
+    assert made.flits.tolist() == [flits for row in alone for flits in row]
