@@ -13,4 +13,6 @@ settings.register_profile(
 )
 # pytest --hypothesis-profile=explore: other examples on each run, and more of them.
 settings.register_profile("explore", settings.get_profile("deterministic"), derandomize=False, max_examples=2_000)
+# The examples of the default, then more of them, the same on each run: what slow tests use.
+settings.register_profile("thorough", settings.get_profile("deterministic"), max_examples=1_000)
 settings.load_profile("deterministic")

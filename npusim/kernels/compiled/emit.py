@@ -80,10 +80,8 @@ def masked_load(builder: Any, address: Any, mask: Any, kind: Any) -> Any:
         _copy_pieces(builder, builder.ptrtoint(room, I64), address, mask)
         return builder.load(room)
     pointer = builder.inttoptr(address, kind.as_pointer())
-    name = f"llvm.masked.load.{_suffix(kind)}.p0"
-    signature = ir.FunctionType(kind, [pointer.type, I32, mask.type, kind])
-    function = cgutils.get_or_insert_function(builder.module, signature, name)
-    return builder.call(function, [pointer, ir.Constant(I32, 1), mask, ir.Constant(kind, [0] * kind.count)])
+    zeros = ir.Constant(kind, [0] * kind.count)
+    return call(builder, f"llvm.masked.load.{_suffix(kind)}.p0", kind, [pointer, ir.Constant(I32, 1), mask, zeros])
 
 
 def masked_store(builder: Any, value: Any, address: Any, mask: Any) -> None:
@@ -95,9 +93,7 @@ def masked_store(builder: Any, value: Any, address: Any, mask: Any) -> None:
         return
     pointer = builder.inttoptr(address, value.type.as_pointer())
     name = f"llvm.masked.store.{_suffix(value.type)}.p0"
-    signature = ir.FunctionType(ir.VoidType(), [value.type, pointer.type, I32, mask.type])
-    function = cgutils.get_or_insert_function(builder.module, signature, name)
-    builder.call(function, [value, pointer, ir.Constant(I32, 1), mask])
+    call(builder, name, ir.VoidType(), [value, pointer, ir.Constant(I32, 1), mask])
 
 
 def _copy_pieces(builder: Any, target: Any, source: Any, mask: Any) -> None:
