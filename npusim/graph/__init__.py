@@ -30,7 +30,7 @@ from .pointwise import Expression, Step
 from .recognise import recognise
 from .refusal import ENTRIES, ModelError, UnsupportedError, refuse_empty, unsupported
 from .rules import INTEGER_RULES, MOVES, express
-from .rules.expression import CONDITIONAL, POINTWISE
+from .rules.expression import CONDITIONAL, PARAMETERS, PLAIN, POINTWISE
 from .unpack import FORMS, RENAMED, unpack
 
 __all__ = ["Expression", "Graph", "ModelError", "Node", "Quantization", "Step", "Tensor", "UnsupportedError", "load",
@@ -91,7 +91,8 @@ def support_table() -> list[tuple[str, tuple[str, ...]]]:
     """Every supported ONNX operator with what it needs, in words, sorted by name."""
     table: dict[str, tuple[str, ...]] = {name: entry.sentences for name, entry in ENTRIES.items()}
     for name in POINTWISE:
-        table.setdefault(name, ("it needs one live input, and numbers as its other operands",))
+        numbers = ", and constants as its others: numbers, or for 8 bits a number for each index of an axis"
+        table.setdefault(name, (f"it needs one live input{'' if name in (*PLAIN, *PARAMETERS) else numbers}",))
     for name in CONDITIONAL:
         condition = "it needs one live input, numbers as its other operands, and a Where or a Cast to float behind it"
         table.setdefault(name, (condition,))

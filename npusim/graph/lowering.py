@@ -359,7 +359,8 @@ class Lowering:
         if found_expression is None:
             raise refusal
         leaf, expression, source = found_expression
-        return self.emit(target, "table", [leaf], replace(node, source=source), expression=expression)
+        op = "table" if expression.axis is None else "tables"
+        return self.emit(target, op, [leaf], replace(node, source=source), expression=expression)
 
     def _compute_integer(self, value: str) -> Tensor:
         source = self.source

@@ -97,6 +97,13 @@ _operation(
     {"expression": "pointwise.Expression"},
     CLAMP,
 )
+_operation(
+    "tables",
+    "A function of one 8-bit variable for each index of the expression's axis, such as a channel; otherwise a table.",
+    1,
+    {"expression": "pointwise.Expression whose constants vary along an axis"},
+    CLAMP,
+)
 _operation("rescale", "Dequantize and quantize again, to another scale, type or range.", 1, {}, CLAMP)
 _operation("quantize", "QuantizeLinear of f32; per tensor, per axis or by blocks.", 1, {}, CLAMP)
 _operation("dequantize", "DequantizeLinear to f32; per tensor, per axis or by blocks.")

@@ -110,6 +110,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 """The functions a step may name: float64 arrays and numbers in, float64 array out, elementwise; true is 1, false 0."""
 
+Argument = int | float | tuple[float, ...]
+"""An int names a value (0 is the variable, n the result of step n), a float is a constant; a tuple is one constant for
+each index of the axis along which the function varies."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -117,11 +121,11 @@ class Step:
 
     Attributes:
         function: a key of ``FUNCTIONS``.
-        arguments: an int names a value (0 is the variable, n the result of step n), a float is a constant.
+        arguments: in the order the function takes them.
     """
 
     function: str
-    arguments: tuple[int | float, ...]
+    arguments: tuple[Argument, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +137,33 @@ class Expression:
     'mul(x, sigmoid(x))'
     >>> float(silu(np.array(0.0)))
     0.0
+
+    Attributes:
+        steps: in the order in which they are evaluated.
+        axis: of the variable: along which constants vary; None where none does.
     """
 
     steps: tuple[Step, ...]
+    axis: int | None = None
+
+    def at(self, index: int) -> Expression:
+        """The function at one index of its axis.
+
+        >>> str(Expression((Step("mul", (0, (0.5, 2.0))),), axis=1).at(1))
+        'mul(x, 2)'
+        """
+        chosen = [[a[index] if isinstance(a, tuple) else a for a in step.arguments] for step in self.steps]
+        return Expression(tuple(Step(s.function, tuple(a)) for s, a in zip(self.steps, chosen, strict=True)))
 
     def __call__(self, x: Array) -> Array:
-        """Evaluate in float64, elementwise; NaN and infinities are results like others."""
+        """Evaluate in float64, elementwise; NaN and infinities are results like others.
+
+        Requires: no constant varies.
+        """
         values: list[Any] = [np.asarray(x, dtype=np.float64)]
         with np.errstate(all="ignore"):
             for step in self.steps:
-                arguments = [values[a] if isinstance(a, int) else np.float64(a) for a in step.arguments]
+                arguments = [values[a] if isinstance(a, int) else np.asarray(a, np.float64)[()] for a in step.arguments]
                 values.append(FUNCTIONS[step.function](*arguments))
         return np.asarray(values[-1], dtype=np.float64)
 
@@ -151,10 +172,17 @@ class Expression:
         texts = ["x"]
         named: list[str] = []
         for index, step in enumerate(self.steps, 1):
-            inner = ", ".join(texts[a] if isinstance(a, int) else f"{a:.9g}" for a in step.arguments)
+            inner = ", ".join(texts[a] if isinstance(a, int) else _text(a) for a in step.arguments)
             text = f"{step.function}({inner})"
             if used.count(index) > 1:  # written once and named, or the text of a long chain would explode
                 named.append(f"{_LETTERS[len(named) % 26]}{len(named) // 26 or ''}")
                 named[-1], text = f"{named[-1]} = {text}", named[-1]
             texts.append(text)
         return "; ".join([*named, texts[-1]])
+
+
+def _text(constant: float | tuple[float, ...]) -> str:
+    """A constant, or the first and the last of several."""
+    if isinstance(constant, tuple):
+        return f"[{constant[0]:.9g} .. {constant[-1]:.9g}]"
+    return f"{constant:.9g}"

@@ -176,8 +176,10 @@ class _Search:
 
     def is_pointwise(self, node: SourceNode) -> bool:
         """Whether a node's constant operands allow it in a function of one variable."""
-        constants = [self.graph.constants.get(name) for name in node.inputs if name in self.graph.constants]
-        return node.op in POINTWISE and all(array is not None and array.size == 1 for array in constants)
+        constants = [self.graph.constants[name] for name in node.inputs if name in self.graph.constants]
+        if node.op == "PRelu" and self.choices[node.name].data_type in ("U8", "S8"):  # a table for each channel
+            return all(array.size == max(array.shape, default=1) for array in constants)
+        return node.op in POINTWISE and all(array.size == 1 for array in constants)
 
     def _joins(self, node: SourceNode, operands: list[str], joined: set[str]) -> str:
         """The operand whose operation a node becomes part of, or ""."""

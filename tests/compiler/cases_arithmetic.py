@@ -178,6 +178,38 @@ def table_of_image():
     return make.build(make.op("table", x, shape=(1, 16, 9, 7), quantization=OTHER, expression=SILU))
 
 
+def scaled(channels, axis, same=1):
+    """A factor for each index of an axis; ``same`` that follow one another are equal."""
+    factors = tuple(float(np.float32(0.3 + 0.1 * (index // same))) for index in range(channels))
+    return Expression((Step("mul", (0, factors)), Step("tanh", (1,))), axis)
+
+
+@case("tables")
+def tables_of_channels_last():
+    make, x = image()
+    y = make.conv(x, 16)
+    z = make.op("tables", y, shape=(1, 16, 9, 7), quantization=OTHER, expression=scaled(16, 1))
+    return make.build(make.conv(z, 8), z)
+
+
+@case("tables")
+def tables_of_pairs_of_channels():
+    make, x = plain((2, 6, 50))
+    return make.build(make.op("tables", x, shape=(2, 6, 50), dtype="s16", expression=scaled(6, 1, same=2)))
+
+
+@case("tables")
+def tables_of_features():
+    make, x = plain((3, 70))
+    return make.build(make.op("tables", x, shape=(3, 70), dtype="s8", clamp=(-20, 90), expression=scaled(70, 1)))
+
+
+@case("tables")
+def tables_of_long_rows():
+    make, x = plain((2, 9000))
+    return make.build(make.op("tables", x, shape=(2, 9000), expression=scaled(2, 0)))
+
+
 @case("rescale")
 def rescale_of_windows():
     make, x = plain((1, 8, 8, 6))

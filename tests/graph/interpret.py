@@ -232,6 +232,15 @@ def table(call: Call) -> Array:
         return call.rounded(call.attributes["expression"](np.float64(call.real())))
 
 
+@operation("tables")
+def tables(call: Call) -> Array:
+    expression = call.attributes["expression"]
+    with np.errstate(all="ignore"):
+        rows = np.moveaxis(np.asarray(call.real(), np.float64), expression.axis, 0)
+        made = [expression.at(index)(rows[index]) for index in range(len(rows))]
+        return call.rounded(np.moveaxis(np.stack(made), 0, expression.axis))
+
+
 @operation("rescale")
 def rescale(call: Call) -> Array:
     return law.quantize(call.real(), call.scale, call.zero, call.low, call.high)

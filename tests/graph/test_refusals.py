@@ -65,8 +65,8 @@ CASES: dict[str, tuple[str, str, Callable[[Builder], str]]] = {
         "Pow", "it computes on two live tensors between quantizations",
         lambda m: m.op("Pow", m.real_input("x", [3]), m.real_input("y", [3]))),
     "numbers of several elements": (
-        "Pow", "it needs one number as its constant operand, or a quantized one",
-        lambda m: m.op("Pow", m.real_input("x", [3]), m.constant(np.ones(3, np.float32)))),
+        "Pow", "it needs a number, or one for each index of an axis, as its constant operand",
+        lambda m: m.op("Pow", m.real_input("x", [3, 2]), m.constant(np.ones((3, 2), np.float32)))),
     "a function of a product": (
         "MatMul", "its result stays real: it needs a QuantizeLinear behind it",
         lambda m: m.op("Tanh", m.op("MatMul", m.real_input("x", [3, 4]), m.real_input("y", [4, 2])))),

@@ -66,6 +66,20 @@ def test_bounds_join_what_computes_their_operand():
     assert float(result.parameters[second].scale) * 255 <= 0.5 * (1 + 1e-6)
 
 
+@pytest.mark.parametrize(("data_type", "expected"), [("U8", ["conv", "tables", "conv"]), ("FP32", [])])
+def test_slopes_of_channels_are_tables_where_values_have_8_bits(data_type, expected):
+    b = Builder()
+    bent = b.op("PRelu", conv(b, b.input("x", SHAPE)), numbers(b, 4, 1, 1))
+    b.output(conv(b, bent))
+    choice = LayerConfig(op_types=("PRelu",), data_type=data_type)
+    result = quantized(b, layer_configs=(choice,))
+    if expected:
+        assert operations(result) == expected
+        assert bent in rounded(result)
+    else:
+        assert "PRelu" in graph.load(result.model).cpu_nodes[0].attributes["ops"]
+
+
 @pytest.mark.parametrize("chain", [["Sigmoid"], ["HardSigmoid"], ["Tanh", "Exp"], ["Neg", "Exp"]], ids="-".join)
 def test_a_gate_on_its_own_operand_is_one_table(chain):
     b = Builder()

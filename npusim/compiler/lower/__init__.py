@@ -1,6 +1,6 @@
 """One lowering function per operation of the graph; importing this fills the registry."""
 
-from . import gather, matrix, movement, pool, rearrange, reduce, resize, rows, transposed, vector
+from . import channels, gather, matrix, movement, pool, rearrange, reduce, resize, rows, transposed, vector
 
-MODULES = (gather, matrix, movement, pool, rearrange, reduce, resize, rows, transposed, vector)
+MODULES = (channels, gather, matrix, movement, pool, rearrange, reduce, resize, rows, transposed, vector)
 """Imported for their entries in the registry."""

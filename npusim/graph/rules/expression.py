@@ -1,7 +1,7 @@
 """Functions of one variable: from the real operators behind a DequantizeLinear to one expression.
 
-The search goes backwards from a real value. Every operator on the way is pointwise, every other operand a single
-constant number, and all paths end in one quantized tensor.
+The search goes backwards from a real value. Every operator on the way is pointwise, every other operand a constant
+number or one for each index of an axis, and all paths end in one quantized tensor.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..ir import ACTIVATION_DTYPES, Tensor
+from ..ir import ACTIVATION_DTYPES, Array, Tensor
 from ..lowering import Lowering
-from ..pointwise import Expression, Step
+from ..pointwise import Argument, Expression, Step
 from ..refusal import Refusal, check_attributes
 from ..source import SourceNode
 
@@ -22,7 +22,8 @@ SILENT = ("Identity", "Dropout")
 LONGEST = 64
 """Steps of the longest chain that is tried."""
 
-Argument = int | float
+BYTES = ("s8", "u8")
+"""Types of a variable whose function may vary along an axis: a table for each index of it would be long for others."""
 
 PLAIN = {
     "Abs": "abs",
@@ -89,6 +90,7 @@ class _Search:
     def __init__(self, lowering: Lowering) -> None:
         self.lowering = lowering
         self.leaf: Tensor | None = None
+        self.axis: int | None = None
         self.steps: list[Step] = []
         self.known: dict[str, Argument] = {}
         self.source: list[str] = []
@@ -106,9 +108,7 @@ class _Search:
     def _argument(self, value: str, reader: SourceNode) -> Argument:
         array = self.lowering.array(value)
         if array is not None:
-            if array.size != 1:
-                raise Refusal(reader, "it needs one number as its constant operand, or a quantized one")
-            return float(np.float32(array.reshape(())))
+            return self._numbers(array, reader)
         tensor = self.lowering.quantized(value)
         if tensor is not None:
             return self._variable(tensor, reader)
@@ -127,6 +127,28 @@ class _Search:
         self.source += node.source
         self.steps.append(step)
         return len(self.steps)
+
+    def _numbers(self, array: Array, reader: SourceNode) -> Argument:
+        """A constant operand: one number, or one for each index of an axis of the reader's result."""
+        if array.size == 1:
+            return float(np.float32(array.reshape(())))
+        shape = self.lowering.shape(reader.output)
+        extents = (1,) * (len(shape) - array.ndim) + array.shape
+        axes = [axis for axis, extent in enumerate(extents) if extent > 1]
+        if len(axes) != 1 or len(extents) > len(shape):
+            raise Refusal(reader, "it needs a number, or one for each index of an axis, as its constant operand")
+        return self.along(axes[0], array, reader)
+
+    def along(self, axis: int, array: Array, reader: SourceNode) -> Argument:
+        """Constants that vary along an axis of the variable.
+
+        Raises:
+            Refusal: others vary along another axis.
+        """
+        if self.axis not in (None, axis):
+            raise Refusal(reader, "it computes with numbers that vary along two axes between quantizations")
+        self.axis = axis
+        return tuple(map(float, array.reshape(-1).astype(np.float32)))
 
     def _is_cast_truth(self, node: SourceNode) -> bool:
         """Whether a Cast makes 1 and 0 of true and false, which they are here anyway."""
@@ -198,6 +220,24 @@ def _prelu(search: _Search, node: SourceNode) -> Step:
     return Step("leaky_relu", (search.argument(node.inputs[0], node), search.argument(node.inputs[1], node)))
 
 
+def _batch_norm(search: _Search, node: SourceNode) -> Step:
+    """A factor and an offset for each channel, which onnxruntime computes in float32 as well."""
+    check_attributes(node, ["epsilon", "momentum", "spatial", "training_mode"])
+    if node.attributes.get("training_mode", 0) or any(search.lowering.source.uses.get(n) for n in node.outputs[1:]):
+        raise Refusal(node, "it needs training_mode to be off, and only its first output to be used")
+    constants = [search.lowering.array(name) for name in node.inputs[1:]]
+    shape = search.lowering.shape(node.inputs[0])
+    if any(array is None or array.shape != shape[1:2] for array in constants):
+        raise Refusal(node, "it needs a constant gain, offset, mean and variance for each channel")
+    gain, offset, mean, variance = (np.asarray(array, np.float32) for array in constants)
+    with np.errstate(all="ignore"):
+        factor = gain * (np.float32(1) / np.sqrt(variance + np.float32(node.attributes.get("epsilon", 1e-5))))
+        offset = offset - mean * factor
+    scaled = Step("mul", (search.argument(node.inputs[0], node), search.along(1, factor, node)))
+    search.steps.append(scaled)
+    return Step("add", (len(search.steps), search.along(1, offset, node)))
+
+
 def _condition(search: _Search, node: SourceNode) -> Step:
     check_attributes(node, ())
     return Step(CONDITIONS[node.op], tuple(search.argument(name, node) for name in node.inputs))
@@ -207,6 +247,7 @@ POINTWISE: dict[str, Callable[[_Search, SourceNode], Step]] = {
     **dict.fromkeys(PLAIN, _plain),
     **dict.fromkeys(PARAMETERS, _with_parameters),
     **dict.fromkeys(BINARY, _binary),
+    "BatchNormalization": _batch_norm,
     "Clip": _clip,
     "Gelu": _gelu,
     "PRelu": _prelu,
@@ -235,4 +276,6 @@ def express(lowering: Lowering, value: str) -> tuple[Tensor, Expression, tuple[s
         return refusal
     if search.leaf is None or search.leaf.shape != lowering.shape(value):
         return Refusal(node, "it needs a live operand of its result's shape")
-    return search.leaf, Expression(tuple(search.steps)), tuple(dict.fromkeys(search.source))
+    if search.axis is not None and search.leaf.dtype not in BYTES:
+        return Refusal(node, "it needs an input of 8 bits where its numbers vary along an axis")
+    return search.leaf, Expression(tuple(search.steps), search.axis), tuple(dict.fromkeys(search.source))
