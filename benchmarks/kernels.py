@@ -152,7 +152,7 @@ def matmul_cases(rng: np.random.Generator, runtime: peers.Runtime) -> Iterator[C
         bias, multiplier = swin_t.folded_bias(weights, 128)[:n], np.full(n, 4e-4, np.float32)
 
         def ours(a=a, weights=weights, dst=dst, bias=bias, multiplier=multiplier) -> None:
-            kernels.matmul(a, weights, dst, b_layout="blocked", bias=bias, multiplier=multiplier,
+            kernels.matmul(a, weights, dst, weight_layout="blocked", bias=bias, multiplier=multiplier,
                            dst_zero=128)  # fmt: skip
 
         theirs = peers.matmul(a, _integers(rng, np.int8, k, n), dst, runtime, live=False)
@@ -165,7 +165,7 @@ def matmul_cases(rng: np.random.Generator, runtime: peers.Runtime) -> Iterator[C
             stored = np.ascontiguousarray(b.swapaxes(2, 3)) if layout == "transposed" else b
 
             def both_live(a=a, b=stored, dst=dst, layout=layout) -> None:
-                kernels.matmul(a, b, dst, b_layout=layout, a_zero=128, multiplier=4e-4, dst_zero=128)
+                kernels.matmul(a, b, dst, weight_layout=layout, src_zero=128, multiplier=4e-4, dst_zero=128)
 
             # onnxruntime has no transposed product: its operand is transposed beforehand, at no cost to it.
             theirs = peers.matmul(a, b, dst, runtime, live=True)

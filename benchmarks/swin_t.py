@@ -52,7 +52,7 @@ class Network:
         y, weights = self.tensor(m, n), blocked(n, k, self._rng)
         bias, multiplier = folded_bias(weights, 128)[:n], np.full(n, 1e-3, np.float32)
         self.calls.append(lambda: kernels.matmul(
-            x, weights, y, b_layout="blocked", bias=bias, multiplier=multiplier, dst_zero=128
+            x, weights, y, weight_layout="blocked", bias=bias, multiplier=multiplier, dst_zero=128
         ))  # fmt: skip
         return y
 
@@ -60,7 +60,7 @@ class Network:
         """A product of two live tensors."""
         y = self.tensor(*a.shape[:3], n)
         self.calls.append(lambda: kernels.matmul(
-            a, b, y, b_layout=layout, a_zero=128, b_zero=120, multiplier=1e-3, dst_zero=128
+            a, b, y, weight_layout=layout, src_zero=128, weight_zero=120, multiplier=1e-3, dst_zero=128
         ))  # fmt: skip
         return y
 
@@ -104,7 +104,7 @@ class Network:
         mixed = np.empty((count * count, TOKENS, heads, HEAD_SIZE), np.uint8)
         target = mixed.swapaxes(1, 2)
         self.calls.append(lambda: kernels.matmul(
-            weights, v, target, b_layout="row_major", b_zero=120, multiplier=1e-3, dst_zero=128
+            weights, v, target, weight_layout="row_major", weight_zero=120, multiplier=1e-3, dst_zero=128
         ))  # fmt: skip
         projected = self.linear(mixed.reshape(-1, dimension), dimension)
         back = projected.reshape(count, count, WINDOW, WINDOW, dimension).swapaxes(1, 2)

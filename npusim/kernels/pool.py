@@ -50,8 +50,8 @@ def average_pool(
     stride: Pair = (1, 1),
     dilation: Pair = (1, 1),
     pad: Pair = (0, 0),
-    count_padding: bool = False,
     pad_end: Pair = (0, 0),
+    count_padding: bool = False,
     src_scale: Any,
     dst_scale: Any,
     src_zero: int = 0,
@@ -65,8 +65,8 @@ def average_pool(
         src: [h, w, c] of 8 or 16 bits; rows and pixels of any stride.
         dst: [oh, ow, c] of 8 or 16 bits.
         kernel: rows, columns; stride, dilation and pad (above, left) likewise.
+        pad_end: padding below, on the right, for ``count_padding``.
         count_padding: whether padding counts as zeros, below and on the right as far as ``pad_end`` says.
-        pad_end: padding below, on the right.
         src_scale: of the source, float32; the destination's likewise.
         src_zero: zero point of the source; the destination's likewise.
         low: smallest result, zero point included; by default the type's.
@@ -107,8 +107,8 @@ def global_average_pool(
     src: Array,
     dst: Array,
     *,
-    multiplier: Any,
     src_zero: int = 0,
+    multiplier: Any,
     dst_zero: int = 0,
     low: int | None = None,
     high: int | None = None,
@@ -118,8 +118,8 @@ def global_average_pool(
     Args:
         src: [h, w, c] of 8 or 16 bits; rows and pixels of any stride.
         dst: [c] of 8 or 16 bits.
-        multiplier: float32, of ``isa.law.global_average_multiplier``.
         src_zero: zero point of the source; the destination's likewise.
+        multiplier: float32, of ``isa.law.global_average_multiplier``.
         low: smallest result, zero point included; by default the type's.
         high: largest result.
 

@@ -20,8 +20,8 @@ def requantize(
     src: Array,
     dst: Array,
     *,
-    multiplier: Any = None,
     src_zero: int = 0,
+    multiplier: Any = None,
     dst_zero: int = 0,
     low: int | None = None,
     high: int | None = None,
@@ -31,8 +31,8 @@ def requantize(
     Args:
         src: [rows, count] integers of 8 to 64 bits, rows of any stride; or any shape if contiguous.
         dst: integers of the same shape. 32- and 64-bit ones take ``q - src_zero`` saturated, without a multiply.
-        multiplier: float32 factor or float32[count].
         src_zero: zero point of the source.
+        multiplier: float32 factor or float32[count].
         dst_zero: zero point of the destination.
         low: smallest result, zero point included; by default the type's.
         high: largest result.

@@ -107,11 +107,9 @@ def _depthwise(i: DepthwiseConv, memory: Memory) -> None:
 @executes(Matmul)
 def _matmul(i: Matmul, memory: Memory) -> None:
     a, b, dst = memory.view(i.a_region()), memory.view(i.b_region()), memory.view(i.writes()[0])
-    shared = _epilogue(i, memory, dst.shape)
-    a_zero, b_zero = shared.pop("src_zero"), shared.pop("weight_zero")
     layout = str(MatrixLayout(i.b_layout))
     kernels.matmul(
-        a, b, dst, a_transposed=bool(i.a_transposed), b_layout=layout, a_zero=a_zero, b_zero=b_zero, **shared
+        a, b, dst, src_transposed=bool(i.a_transposed), weight_layout=layout, **_epilogue(i, memory, dst.shape)
     )
 
 

@@ -73,10 +73,8 @@ def _depthwise(i, memory):
 @binds(I.Matmul)
 def _matmul(i, memory):
     dst = memory.view(i.writes()[0])
-    settings = _epilogue(i, memory, i.n, dst.shape)
-    settings["a_zero"], settings["b_zero"] = settings.pop("src_zero"), settings.pop("weight_zero")
-    kernels.matmul(memory.view(i.reads()[0]), memory.view(i.reads()[1]), dst, a_transposed=bool(i.a_transposed),
-                   b_layout=str(i.b_layout), **settings)  # fmt: skip
+    kernels.matmul(memory.view(i.reads()[0]), memory.view(i.reads()[1]), dst, src_transposed=bool(i.a_transposed),
+                   weight_layout=str(i.b_layout), **_epilogue(i, memory, i.n, dst.shape))  # fmt: skip
 
 
 @binds(I.Add, I.Sub, I.Mul, I.Div, I.Min, I.Max)

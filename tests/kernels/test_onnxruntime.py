@@ -156,7 +156,7 @@ def test_matmul():
         stored = (
             b if layout == "row_major" else np.ascontiguousarray(b.T) if layout == "transposed" else block_weights(b.T)
         )
-        kernels.matmul(a, stored, ours, b_layout=layout, a_zero=int(az), b_zero=int(bz),
+        kernels.matmul(a, stored, ours, weight_layout=layout, src_zero=int(az), weight_zero=int(bz),
                        multiplier=law.requantize_multiplier(a_scale, b_scale, ys), dst_zero=int(yz))  # fmt: skip
         return ours, theirs
 
@@ -173,7 +173,7 @@ def test_gemm():
         theirs = run("QGemm", MICROSOFT, [a, a_scale, az, b, b_scale, np.zeros(n, b.dtype), bias, ys, yz], {0: "a"},
                      (len(a), n), np.uint8, alpha=float(alpha))  # fmt: skip
         ours = np.empty_like(theirs)
-        kernels.matmul(a, block_weights(b.T), ours, b_layout="blocked", a_zero=int(az), bias=bias,
+        kernels.matmul(a, block_weights(b.T), ours, weight_layout="blocked", src_zero=int(az), bias=bias,
                        multiplier=law.gemm_multiplier(alpha, a_scale, b_scale, ys), dst_zero=int(yz))  # fmt: skip
         return ours, theirs
 

@@ -43,7 +43,7 @@ def test_parts_are_not_smaller_than_asked(two_threads):
 
 def product(rng):
     a, b = rng.integers(0, 256, (500, 300), dtype=np.uint8), rng.integers(-128, 128, (300, 400), dtype=np.int8)
-    return lambda dst: kernels.matmul(a, b, dst, a_zero=128, multiplier=1e-3, dst_zero=128)
+    return lambda dst: kernels.matmul(a, b, dst, src_zero=128, multiplier=1e-3, dst_zero=128)
 
 
 def norm(rng):

@@ -20,7 +20,7 @@ dst = np.empty((3, 4), np.uint8)
 kernels.lookup(a, np.arange(256, dtype=np.uint8)[::-1].copy(), dst)
 assert (dst == 255 - a).all()
 product = np.empty((3, 3), np.int32)
-kernels.matmul(a, a, product, b_layout="transposed")
+kernels.matmul(a, a, product, weight_layout="transposed")
 assert (product == a.astype(int) @ a.T.astype(int)).all()
 print(kernels.active().value)
 """

@@ -38,7 +38,7 @@ def test_matmul_equals_whole_number_arithmetic(tier, a_type, b_type):
         dst = np.empty((m, n), np.int64)
         stored = b if layout == "row_major" else np.ascontiguousarray(b.T)
         with kernels.forced(tier):
-            kernels.matmul(a, stored, dst, b_layout=layout, a_zero=a_zero, b_zero=b_zero)
+            kernels.matmul(a, stored, dst, weight_layout=layout, src_zero=a_zero, weight_zero=b_zero)
         assert (dst == wanted).all()
 
     check()
@@ -62,5 +62,5 @@ def test_sums_that_might_leave_32_bits_take_another_way():
     assert not wide.fits_words(33_026, b, np.zeros(1, np.int32))
     assert not wide.fits_words(1000, b, np.array([16_000], np.int32))
     a, w, dst = np.full((1, 40_000), 32_767, np.int16), np.full((40_000, 1), -128, np.int8), np.empty((1, 1), np.int64)
-    kernels.matmul(a, w, dst, a_zero=-32_768)
+    kernels.matmul(a, w, dst, src_zero=-32_768)
     assert dst[0, 0] == 40_000 * 65_535 * -128
