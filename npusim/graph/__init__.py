@@ -29,8 +29,8 @@ from .ir import Array, Graph, Node, Quantization, Tensor
 from .pointwise import Expression, Step
 from .recognise import recognise
 from .refusal import ENTRIES, ModelError, UnsupportedError, refuse_empty, unsupported
-from .rules import INTEGER_RULES, MOVES, express
-from .rules.expression import CONDITIONAL, PARAMETERS, PLAIN, POINTWISE
+from .rules import INTEGER_RULES, MOVES, express, expression, movement
+from .rules.expression import CONDITIONAL, POINTWISE
 from .unpack import FORMS, RENAMED, unpack
 
 __all__ = ["Expression", "Graph", "ModelError", "Node", "Quantization", "Step", "Tensor", "UnsupportedError", "load",
@@ -91,14 +91,15 @@ def support_table() -> list[tuple[str, tuple[str, ...]]]:
     """Every supported ONNX operator with what it needs, in words, sorted by name."""
     table: dict[str, tuple[str, ...]] = {name: entry.sentences for name, entry in ENTRIES.items()}
     for name in POINTWISE:
-        numbers = ", and constants as its others: numbers, or for 8 bits a number for each index of an axis"
-        table.setdefault(name, (f"it needs one live input{'' if name in (*PLAIN, *PARAMETERS) else numbers}",))
+        table.setdefault(name, expression.needs(name))
     for name in CONDITIONAL:
         condition = "it needs one live input, numbers as its other operands, and a Where or a Cast to float behind it"
         table.setdefault(name, (condition,))
     for name in FOLDED_ONLY:
         table.setdefault(name, ("it needs a result that follows from constants and shapes",))
-    for name in (*MOVES, *INTEGER_RULES, *RENAMED, "QuantizeLinear", "DequantizeLinear", "Constant"):
+    for name in MOVES:
+        table.setdefault(name, movement.NEEDS[name])
+    for name in (*INTEGER_RULES, *RENAMED, "QuantizeLinear", "DequantizeLinear", "Constant"):
         table.setdefault(name, ())
     for name in FORMS:
         table.setdefault(name, ("it needs constant scales and zero points",))

@@ -205,6 +205,15 @@ def gather_along_the_last_axis():
 
 
 @case("gather")
+def gather_of_many_elements():
+    """Longer than a small OCM, though each index points to somewhere near."""
+    make, x = plain((2, 7000, 1))
+    near = np.arange(6000) * 7 // 6 + make.random.integers(-40, 40, 6000)
+    index = make.constant(near.clip(0, 6999).astype(np.int64))
+    return make.build(make.op("gather", x, index, axis=1, shape=(2, 6000, 1)))
+
+
+@case("gather")
 def gather_in_the_middle():
     make, x = image()
     index = make.constant(make.random.integers(0, 9, 30).astype(np.int64))

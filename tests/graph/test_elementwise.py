@@ -96,15 +96,6 @@ def test_a_mask_is_a_minimum_or_maximum(dtype, number, first, op):
     assert differing <= 3
 
 
-def test_a_mask_with_a_number_in_range_is_refused():
-    m = Builder()
-    x = m.real_input("x", [2, 4], 0.05, 100)
-    stays = m.constant(np.array([[True, False, True, True], [False, False, True, True]]))
-    m.result(m.op("Where", stays, x, m.constant(np.float32(1))), 0.04, 90)
-    with pytest.raises(graph.UnsupportedError, match="it needs a number at an end of what its result can hold"):
-        graph.require_integer(graph.load(m.model()))
-
-
 # ------------------------------------------------------------------------------------------ functions of one variable
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ..context import Context, LoweringError, lowers
 from ..core import Core
 from ..view import View, dense
 from .assemble import Part, assemble
-from .cut import single, stretches
+from .cut import single, stretches, sub_view
 from .movement import relayout
 from .rearrange import index_runs
 
@@ -36,7 +37,10 @@ def gather(ctx: Context, node: Node) -> None:
         if len(runs) <= FEW_RUNS:
             _blocks(ctx, node, [(run.low, run.high, int(run.source or 0)) for run in runs])
             return
-        _scattered(ctx, node, flat.astype("<i4").tobytes())
+        if _is_long(ctx, node):
+            _by_stretches(ctx, node, flat.astype("<i4"))
+        else:
+            _scattered(ctx, node, flat.astype("<i4").tobytes())
         return
     _scattered(ctx, node, None)
 
@@ -99,6 +103,44 @@ def _scattered(ctx: Context, node: Node, indices: bytes | None) -> None:
             )  # fmt: skip
             core.flush(target, y)
             core.release()
+
+
+def _is_long(ctx: Context, node: Node) -> bool:
+    """Whether a column of the table, the indices and a column of the result are too long to stand side by side."""
+    x, index = ctx.tensor(node.inputs[0]), ctx.tensor(node.inputs[1])
+    column_bytes = (x.shape[node.attributes["axis"]] + index.size) * x.numpy.itemsize
+    return column_bytes + INDEX_BYTES * index.size > ctx.cores[0].arena.size // 2
+
+
+def _by_stretches(ctx: Context, node: Node, indices: np.ndarray[Any, Any]) -> None:
+    """Constant indices, some after the other, with the part of the table that they reach; cores share them."""
+    x = ctx.tensor(node.inputs[0])
+    axis = node.attributes["axis"]
+    src = relayout(ctx, node.inputs[0], range(len(x.shape)))
+    outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+    table = _three(src.storage, src.offset, (outer, x.shape[axis], inner))
+    result = _three(ctx.new(node.output).storage, 0, (outer, indices.size, inner))
+    run = inner * x.numpy.itemsize
+    for core, low, high in ctx.shares(indices.size):
+        for first, last in stretches(core, low, high, 2 * run + INDEX_BYTES):
+            some = indices[first:last]
+            start, stop = int(some.min()), int(some.max()) + 1
+            places = (some - start).astype("<i4").tobytes()
+            for slow in range(outer):
+                part, target = (
+                    sub_view(view, ((slow, slow + 1), box, (0, inner)))
+                    for view, box in ((table, (start, stop)), (result, (first, last)))
+                )
+                a, y = core.fetch(part), core.room(target)
+                core.run(
+                    Unit.CV,
+                    Gather(
+                        table=a.address, indices=core.constant(places, common=False), dst=y.address,
+                        table_rows=stop - start, count=last - first, run=run, table_row_stride=run, dst_row_stride=run,
+                    ),
+                )  # fmt: skip
+                core.flush(target, y)
+                core.release()
 
 
 def _three(storage: str, offset: int, shape: tuple[int, int, int]) -> View:

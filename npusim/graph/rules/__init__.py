@@ -6,10 +6,10 @@ files; its constraints are predicates whose docstrings are the refusal messages.
 
 from __future__ import annotations
 
-from . import elementwise, groups, matrix, movement, normalization, pooling, resizing
+from . import choosing, elementwise, groups, matrix, movement, normalization, picking, pooling, resizing
 from .expression import express
 from .integer import INTEGER_RULES
 from .movement import MOVES
 
-__all__ = ["INTEGER_RULES", "MOVES", "elementwise", "express", "groups", "matrix", "movement", "normalization",
-           "pooling", "resizing"]  # fmt: skip
+__all__ = ["INTEGER_RULES", "MOVES", "choosing", "elementwise", "express", "groups", "matrix", "movement",
+           "normalization", "picking", "pooling", "resizing"]  # fmt: skip

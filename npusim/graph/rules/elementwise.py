@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
-from .. import quantize
-from ..ir import DTYPE_NAMES, Quantization, Tensor
+from ..ir import Tensor
 from ..lowering import Lowering
 from ..refusal import Refusal, lowers
 from ..source import SourceNode
-from ..target import Target, whole_range
+from ..target import Target
 from .expression import bounds
 from .following import biased_product, lower_biased, lower_scaled, scaled_product
 from .needs import two_quantized_inputs
@@ -72,49 +69,6 @@ def product(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
 def binary(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
     """A difference, product, quotient, minimum or maximum with broadcasting."""
     return lowering.emit(target, node.op.lower(), _operands(lowering, node), node)
-
-
-def masked_input(lowering: Lowering, node: SourceNode) -> bool:
-    """A constant condition that chooses between a quantized input and a number, or one live input in all."""
-    return lowering.source.constants.get(node.inputs[0]) is not None and _masked(lowering, node) is not None
-
-
-def _masked(lowering: Lowering, node: SourceNode) -> tuple[Tensor, float, bool] | None:
-    """The live operand of a Where, the number in its place elsewhere, and the condition under which it stays."""
-    _, chosen, otherwise = node.inputs
-    for name, other, stays_where in ((chosen, otherwise, True), (otherwise, chosen, False)):
-        tensor, number = lowering.activation(name), lowering.array(other)
-        if tensor is not None and tensor.data is None and number is not None and number.size == 1:
-            return tensor, float(number.reshape(())), stays_where
-    return None
-
-
-@lowers("Where", needs=(masked_input,))
-def mask(lowering: Lowering, node: SourceNode, target: Target) -> Tensor:
-    """A mask: the number is at an end of the result's range, so that a minimum or maximum chooses as well."""
-    plain_target(node, target)
-    found = _masked(lowering, node)
-    assert found is not None
-    assert target.quantization is not None
-    x, number, stays_where = found
-    stays = lowering.source.constants[node.inputs[0]] == stays_where
-    [masked] = quantize.quantize(np.array([number], np.float32), target.quantization, target.dtype)
-    if int(masked) not in (whole_range(target.dtype)[0], whole_range(target.dtype)[1]):
-        raise Refusal(node, "it needs a number at an end of what its result can hold, such as -inf")
-    lowest = int(masked) == whole_range(target.dtype)[0]
-    reach = max(_largest(tensor.quantization, tensor.dtype) for tensor in (x, target))
-    bound = np.where(stays == lowest, 127, -128).astype(np.int8 if x.dtype[1:] == "8" else np.int16)
-    meaning = Quantization(scale=np.float32(reach / 126))  # so that 127 and -128 lie beyond every value
-    dtype = DTYPE_NAMES[bound.dtype]
-    limit = lowering.constant(f"{node.name}:mask:{'low' if lowest else 'high'}", bound, dtype, meaning)
-    return lowering.emit(target, "min" if lowest else "max", [x, limit], node)
-
-
-def _largest(quantization: Quantization | None, dtype: str) -> float:
-    """The largest magnitude that integers of a type stand for."""
-    assert quantization is not None
-    ends = np.array(whole_range(dtype)) - int(quantization.zero_point)
-    return float(np.abs(ends).max() * float(quantization.scale))
 
 
 def plain_target(node: SourceNode, target: Target) -> None:

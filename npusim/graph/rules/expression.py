@@ -228,7 +228,7 @@ def _batch_norm(search: _Search, node: SourceNode) -> Step:
     constants = [search.lowering.array(name) for name in node.inputs[1:]]
     shape = search.lowering.shape(node.inputs[0])
     if any(array is None or array.shape != shape[1:2] for array in constants):
-        raise Refusal(node, "it needs a constant gain, offset, mean and variance for each channel")
+        raise Refusal(node, STATISTICS)
     gain, offset, mean, variance = (np.asarray(array, np.float32) for array in constants)
     with np.errstate(all="ignore"):
         factor = gain * (np.float32(1) / np.sqrt(variance + np.float32(node.attributes.get("epsilon", 1e-5))))
@@ -253,6 +253,20 @@ POINTWISE: dict[str, Callable[[_Search, SourceNode], Step]] = {
     "PRelu": _prelu,
 }
 """Every operator that may stand in an expression."""
+
+
+STATISTICS = "it needs a constant gain, offset, mean and variance for each channel"
+
+
+def needs(op: str) -> tuple[str, ...]:
+    """What a pointwise operator needs, in words."""
+    if op == "BatchNormalization":
+        return ("it needs a live input of 8 bits", STATISTICS)
+    if op in BINARY or op == "PRelu":
+        return (
+            "it needs one live input, and numbers as its others: one, or with 8 bits one for each index of an axis",
+        )
+    return ("it needs one live input",)
 
 
 CONDITIONAL: dict[str, Callable[[_Search, SourceNode], Step]] = dict.fromkeys(CONDITIONS, _condition)

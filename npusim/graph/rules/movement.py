@@ -26,6 +26,9 @@ MOVES: dict[str, Move] = {}
 ATTRIBUTES: dict[str, str] = {}
 """The attributes each of them understands."""
 
+NEEDS: dict[str, tuple[str, ...]] = {}
+"""What each of them needs, in words."""
+
 Apply = Callable[[Lowering, SourceNode, str, list[Tensor], str], Tensor]
 
 
@@ -38,9 +41,17 @@ def _all(_: Lowering, node: SourceNode) -> Sequence[str]:
 
 
 def moves(
-    *ops: str, attributes: str = "", data: Callable[[Lowering, SourceNode], Sequence[str]] = _first
-) -> Callable[[Apply], Apply]:
-    """Register movement for ONNX operators with the attributes they may have."""
+    *ops: str, attributes: str = "", data: Callable[[Lowering, SourceNode], Sequence[str]] = _first,
+    needs: tuple[str, ...] = (),
+) -> Callable[[Apply], Apply]:  # fmt: skip
+    """Register movement for ONNX operators.
+
+    Args:
+        ops: operator names.
+        attributes: those they may have, separated by blanks.
+        data: names of the operands whose elements they take.
+        needs: what the rule refuses otherwise, for the support table.
+    """
 
     def register(apply: Apply) -> Apply:
         def checked(lowering: Lowering, node: SourceNode, value: str, tensors: list[Tensor], name: str) -> Tensor:
@@ -49,7 +60,7 @@ def moves(
 
         for op in ops:
             MOVES[op] = Move(data=data, apply=checked)
-            ATTRIBUTES[op] = attributes
+            ATTRIBUTES[op], NEEDS[op] = attributes, needs
         return apply
 
     return register
@@ -152,32 +163,6 @@ def tile(lowering: Lowering, node: SourceNode, value: str, tensors: list[Tensor]
     if all(count == 1 for count in counts):
         return tensors[0]
     return layout.move(lowering, "tile", tensors, lowering.shape(value), node, name, repeats=counts)
-
-
-@moves("Gather", attributes="axis")
-def gather(lowering: Lowering, node: SourceNode, value: str, tensors: list[Tensor], name: str) -> Tensor:
-    """Rows by index; constant indices that follow one another are a slice."""
-    (tensor,) = tensors
-    axis = int(node.attributes.get("axis", 0)) % len(tensor.shape)
-    extent, shape = tensor.shape[axis], lowering.shape(value)
-    indices = lowering.source.constants.get(node.inputs[1])
-    if indices is None:
-        return layout.move(lowering, "gather", [tensor, lowering.integer(node.inputs[1])], shape, node, name, axis=axis)
-    if indices.size and not -extent <= indices.min() <= indices.max() < extent:
-        raise Refusal(node, f"it needs indices within the {extent} entries of axis {axis}")
-    positive = np.where(indices < 0, indices + extent, indices).astype(np.int64)
-    flat = positive.reshape(-1)
-    if flat.size and np.array_equal(flat, flat[0] + np.arange(flat.size)):
-        starts = [int(flat[0]) if a == axis else 0 for a in range(len(tensor.shape))]
-        part = tuple(flat.size if a == axis else n for a, n in enumerate(tensor.shape))
-        steps = [1] * len(part)
-        cut = layout.slice_(lowering, tensor, starts, steps, part, node, name if part == shape else f"{name}:slice")
-        return layout.reshape(lowering, cut, shape, node, name)
-    if positive.ndim == 1 and np.array_equal(flat, np.roll(np.arange(extent), -flat[0] if flat.size else 0)):
-        shifts = (extent - int(flat[0]),)
-        return layout.move(lowering, "roll", [tensor], shape, node, name, axes=(axis,), shifts=shifts)
-    index = lowering.constant(f"{node.inputs[1]}:indices", positive, "s64")
-    return layout.move(lowering, "gather", [tensor, index], shape, node, name, axis=axis)
 
 
 def _pad_widths(lowering: Lowering, node: SourceNode, rank: int) -> list[int]:
