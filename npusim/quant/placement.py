@@ -31,6 +31,9 @@ _LONGEST = 60
 
 BITS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16}
 
+JOINING = {"Concat": slice(None), "ScatterElements": slice(0, None, 2), "ScatterND": slice(0, None, 2)}
+"""Movement that takes elements of several operands, which may have ranges of their own: which operands these are."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
@@ -103,12 +106,14 @@ def is_movement(node: SourceNode) -> bool:
     """Whether a node's result holds elements of its operands and nothing else."""
     if node.op == "Resize":
         return bool(node.attributes.get("mode", "nearest") == "nearest")
+    if node.attributes.get("reduction", "none") != "none":  # a scatter that adds
+        return False
     return node.op in MOVES or node.op in _KEEPING
 
 
 def moved_values(graph: SourceGraph, node: SourceNode) -> list[str]:
     """The operands whose elements a movement takes, constants included."""
-    names = node.inputs if node.op == "Concat" else node.inputs[:1]
+    names = node.inputs[JOINING.get(node.op, slice(1))]
     return [name for name in names if name and graph.types[name].dtype == "f32"]
 
 
@@ -274,7 +279,7 @@ def _groups(graph: SourceGraph, choices: Mapping[str, Choice], inner: set[str]) 
         if not operands:
             continue
         moved.update(results)  # the result of a Concat has no range of its own either
-        if node.op != "Concat":
+        if node.op not in JOINING:
             for result in results:
                 sets.join(operands[0], result)
     demands = _demands(graph, choices, inner)
@@ -289,7 +294,7 @@ def _groups(graph: SourceGraph, choices: Mapping[str, Choice], inner: set[str]) 
         group = Group(name=members[0], members=tuple(members), roots=roots, data_type=data_type)
         groups |= dict.fromkeys(members, group)
     for node in graph.nodes:
-        if node.op == "Concat" and node.output in groups:
+        if node.op in JOINING and node.output in groups:
             groups |= _as_it_comes(node, groups, demands)
     return groups
 

@@ -14,7 +14,7 @@ from npusim.graph.source import SourceGraph, SourceNode
 
 from .observers import Statistic, choose_range
 from .parameters import Range, constant_range
-from .placement import BITS, Group, Placement, is_live, is_movement, moved_values
+from .placement import BITS, JOINING, Group, Placement, is_live, is_movement, moved_values
 from .settings import QuantSettings
 
 SAME_STEP = 1.01
@@ -35,8 +35,8 @@ def tensor_ranges(
     ranges = {name: _observed(placement, group, statistics, settings) for name, group in groups.items() if group.roots}
     shared = {name: name for name in groups}
     for node in placement.graph.nodes:
-        if node.op == "Concat" and node.output in placement.groups:
-            _place_concat(placement, node, ranges, shared)
+        if node.op in JOINING and node.output in placement.groups:
+            _place_joined(placement, node, ranges, shared)
         elif node.op == "Add" and node.output in placement.groups:
             _bound_mask(placement, node, ranges, shared)
     if settings.transformer_opt_level >= 1:
@@ -78,8 +78,8 @@ def _owner(shared: dict[str, str], name: str) -> str:
     return name
 
 
-def _place_concat(placement: Placement, node: SourceNode, ranges: dict[str, Range], shared: dict[str, str]) -> None:
-    """The range of a Concat's result, and which operands share it."""
+def _place_joined(placement: Placement, node: SourceNode, ranges: dict[str, Range], shared: dict[str, str]) -> None:
+    """The range of what a Concat or a scatter makes of several operands, and which of them share it."""
     result = placement.groups[node.output]
     operands: dict[str, Range] = {}
     for name in moved_values(placement.graph, node):
@@ -94,7 +94,7 @@ def _place_concat(placement: Placement, node: SourceNode, ranges: dict[str, Rang
         ranges[result.name] = next(iter(operands.values()))
     else:
         ranges[result.name] = Range(low=low, high=high, observer="concat")
-    for name in node.inputs:
+    for name in moved_values(placement.graph, node):
         group = placement.groups.get(name)
         if group is None or group.data_type != result.data_type or group.name == result.name:
             continue

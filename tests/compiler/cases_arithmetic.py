@@ -193,6 +193,15 @@ def tables_of_channels_last():
 
 
 @case("tables")
+def tables_of_a_large_image():
+    """So many pixels that each core turns its own."""
+    make, x = plain((1, 6, 50, 40))
+    y = make.conv(x, 6)
+    z = make.op("tables", y, shape=(1, 6, 50, 40), dtype="s16", quantization=OTHER, expression=scaled(6, 1, same=2))
+    return make.build(z)
+
+
+@case("tables")
 def tables_of_pairs_of_channels():
     make, x = plain((2, 6, 50))
     return make.build(make.op("tables", x, shape=(2, 6, 50), dtype="s16", expression=scaled(6, 1, same=2)))

@@ -80,6 +80,30 @@ def test_slopes_of_channels_are_tables_where_values_have_8_bits(data_type, expec
         assert "PRelu" in graph.load(result.model).cpu_nodes[0].attributes["ops"]
 
 
+@pytest.mark.parametrize("reduction", ["none", "add"])
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("op", ["ScatterElements", "ScatterND"])
+def test_what_replaces_elements_is_in_range(op, live, reduction):
+    """However large it is: the result of a scatter has the range of both operands, or its own where it adds."""
+    b = Builder()
+    x = conv(b, b.input("x", SHAPE))
+    updates = b.constant(b.random.normal(size=SHAPE).astype(np.float32) * 40)
+    if live:
+        updates = b.op("Mul", b.input("u", SHAPE), b.constant(np.float32(40)))
+    if op == "ScatterND":
+        updates = b.op("Reshape", updates, b.constant(np.array([4, 1, 6, 6])))
+    places = {"ScatterElements": b.random.permutation(6)[:, None] + np.zeros(SHAPE, np.int64),
+              "ScatterND": np.array([[[0, channel]] for channel in range(4)])}  # fmt: skip
+    axis = {"axis": 2} if op == "ScatterElements" else {}
+    b.output(b.op(op, x, b.constant(places[op]), updates, reduction=reduction, **axis))
+    feeds = samples(**({"u": np.random.default_rng(9).normal(size=SHAPE).astype(np.float32)} if live else {}))
+    result = quantized(b, feeds)
+    assert bool(graph.load(result.model).cpu_nodes) == (reduction == "add")
+    [exact] = onnxruntime_values(b.model(), feeds[0]).values()
+    [found] = onnxruntime_values(result.model, feeds[0], plain=True).values()
+    assert np.abs(found - exact).max() < np.abs(exact).max() / 40
+
+
 @pytest.mark.parametrize("chain", [["Sigmoid"], ["HardSigmoid"], ["Tanh", "Exp"], ["Neg", "Exp"]], ids="-".join)
 def test_a_gate_on_its_own_operand_is_one_table(chain):
     b = Builder()
