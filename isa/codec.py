@@ -6,6 +6,7 @@ Used by programs, the verifier and the machine. Bit positions come from each ins
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -68,20 +69,57 @@ def decode_stream(words: np.ndarray[Any, Any]) -> list[Instruction]:
         DecodingError: naming the first bad word.
     """
     result: list[Any] = [None] * len(words)
+    put = object.__setattr__
     for cls, rows, columns in decode_columns(words):
-        names = [f.name for f in cls.layout.fields]
-        enums = [{int(c): c for c in f.spec.choices} for f in cls.layout.fields]
-        values = [getattr(columns, name).tolist() for name in names]
-        values = [[e[v] for v in column] if e else column for e, column in zip(enums, values, strict=True)]
         waits = _wait_tuples(*wait_columns(words[rows], cls.layout.max_waits))
-        make, put = object.__new__, object.__setattr__
-        for k, row in enumerate(rows.tolist()):
-            made = make(cls)
-            for name, column in zip(names, values, strict=True):
-                put(made, name, column[k])
-            put(made, "waits", waits[k])
+        for row, made, named in zip(rows.tolist(), instructions_of(columns, len(rows)), waits, strict=True):
+            put(made, "waits", named)
             result[row] = made
     return result
+
+
+def instructions_of(columns: Instruction, length: int) -> list[Any]:
+    """The instructions that columns of ``length`` hold, one by one; without waits, as the columns are."""
+    cls, fields = type(columns), FieldLists(columns)
+    names = [f.name for f in cls.layout.fields]
+    rows = zip(*(fields[name] for name in names), strict=True) if names else repeat((), length)
+    made = []
+    for row in rows:
+        instruction = object.__new__(cls)
+        object.__setattr__(instruction, "__dict__", dict(zip(names, row, strict=True)))
+        made.append(instruction)
+    return made
+
+
+class FieldLists(dict[str, list[Any]]):
+    """The fields of columns as lists by name, made when first asked for: integers, or the members of an enumeration."""
+
+    def __init__(self, columns: Instruction) -> None:
+        self._columns = columns
+
+    def __missing__(self, name: str) -> list[Any]:
+        values: list[Any] = getattr(self._columns, name).tolist()
+        choices = next(f.spec.choices for f in self._columns.layout.fields if f.name == name)
+        if choices:
+            members = {int(choice): choice for choice in choices}
+            values = [members[value] for value in values]
+        self[name] = values
+        return values
+
+
+class Fields:
+    """One instruction of columns: its fields, looked up when they are asked for.
+
+    Cheaper than the instruction itself, of which most users need a handful of fields, if any.
+    """
+
+    __slots__ = ("_lists", "_row")
+
+    def __init__(self, lists: FieldLists, row: int) -> None:
+        self._lists, self._row = lists, row
+
+    def __getattr__(self, name: str) -> Any:
+        return self._lists[name][self._row]
 
 
 def decode_columns(words: np.ndarray[Any, Any]) -> Iterator[tuple[type[Instruction], np.ndarray[Any, Any], Any]]:

@@ -25,6 +25,18 @@ MAX_LENGTH_BITS = 14
 TABLE_ENTRIES = 256
 
 
+def exponential_tables(table: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The tables of a softmax, uint32[1 or 2, 256]; ``table`` holds them as int32.
+
+    Raises:
+        AccessError: entry 0 of a table is not 2**31, so that a sum could be zero.
+    """
+    tables = table.view(np.uint32).reshape(-1, TABLE_ENTRIES)
+    if (tables[:, 0] != 1 << law.EXP_TABLE_BITS).any():
+        raise AccessError("softmax: entry 0 of an exponential table must be 2**31")
+    return tables
+
+
 @operand_group
 class Normalization(Instruction):
     """Rows of ``length`` contiguous elements, each normalized on its own."""
@@ -55,15 +67,8 @@ class Normalization(Instruction):
         return (ocm(self.dst, self.length, self.dst_type, (self.rows,), (self.dst_row_stride,)),)
 
     def read_block(self, memory: Memory) -> Parameters:
-        """The head of the parameter block.
-
-        Raises:
-            AccessError: scale or epsilon is not positive; a constant row would divide by zero.
-        """
-        p = parameters.read(memory, self.params, self.dst_type)
-        if not (p.factor_a > 0 and p.factor_b > 0):
-            raise AccessError(f"{self.layout.mnemonic}: source scale and epsilon must be positive")
-        return p
+        """The head of the parameter block, refused where scale or epsilon is not positive."""
+        return parameters.positive(parameters.read(memory, self.params, self.dst_type), self.layout.mnemonic)
 
 
 @instruction(opcode=0x40, units=TENG)
@@ -151,15 +156,8 @@ class Softmax(Normalization):
         return self.source(), parameters.head(self.params), self.table()
 
     def read_tables(self, memory: Memory) -> np.ndarray[Any, Any]:
-        """uint32[1 or 2, 256].
-
-        Raises:
-            AccessError: entry 0 of a table is not 2**31, so that a sum could be zero.
-        """
-        tables = memory.load(self.table()).view(np.uint32).reshape(-1, TABLE_ENTRIES)
-        if (tables[:, 0] != 1 << law.EXP_TABLE_BITS).any():
-            raise AccessError("softmax: entry 0 of an exponential table must be 2**31")
-        return tables
+        """``exponential_tables`` of the instruction's own."""
+        return exponential_tables(memory.load(self.table()))
 
     def operation(self, memory: Memory) -> None:
         p = parameters.read(memory, self.params, self.dst_type)

@@ -83,7 +83,12 @@ def read(memory: Memory, address: int, dst_type: DType) -> Parameters:
             [0, 2**24] or a destination scale outside [2**-64, 2**24]. Within these bounds no step of the law makes a
             NaN, so that every conversion to integer is defined.
     """
-    return _checked(memory.view(head(address)).tobytes(), address, dst_type)
+    return parse(memory.view(head(address)), address, dst_type)
+
+
+def parse(block: np.ndarray[Any, Any], address: int, dst_type: DType) -> Parameters:
+    """What a head at ``address`` says; ``block`` is its bytes. Refuses what ``read`` refuses."""
+    return _checked(block.tobytes(), address, dst_type)
 
 
 @lru_cache(HEADS_KEPT)
@@ -114,6 +119,17 @@ def multipliers(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if not ((values >= 0) & (values <= _LARGEST_FACTOR)).all():
         raise AccessError("the multiplier array holds a factor out of range")
     return values
+
+
+def positive(p: Parameters, mnemonic: str) -> Parameters:
+    """The parameters of a normalization themselves.
+
+    Raises:
+        AccessError: scale or epsilon is not positive; a constant row would divide by zero.
+    """
+    if not (p.factor_a > 0 and p.factor_b > 0):
+        raise AccessError(f"{mnemonic}: source scale and epsilon must be positive")
+    return p
 
 
 def finite(values: np.ndarray[Any, Any], what: str) -> np.ndarray[Any, Any]:

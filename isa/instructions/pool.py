@@ -315,27 +315,8 @@ class Resize(Instruction):
         )  # fmt: skip
 
     def positions(self, memory: Memory) -> list[tuple[Any, Any, Any]]:
-        """(low, high, weight) along rows and along columns.
-
-        Raises:
-            AccessError: an index outside the source, or a weight outside [0, 1].
-        """
-        table = memory.load(self.table_region())
-        result, cursor = [], 0
-        for length, size in ((self.out_height, self.in_height), (self.out_width, self.in_width)):
-            low = high = table[cursor : cursor + length]
-            weight = np.zeros(length, np.float32)
-            cursor += length
-            if self.interpolation == Interpolation.LINEAR:
-                high = table[cursor : cursor + length]
-                weight = table[cursor + length : cursor + 2 * length].view(np.float32)
-                cursor += 2 * length
-            if min(low.min(), high.min()) < 0 or max(low.max(), high.max()) >= size:
-                raise AccessError(f"resize: a position lies outside the {size} source rows or columns")
-            if not ((weight >= 0) & (weight <= 1)).all():
-                raise AccessError("resize: a weight lies outside [0, 1]")
-            result.append((low, high, np.float64(weight)))
-        return result
+        """``resize_positions`` of the instruction's own table."""
+        return resize_positions(self, memory.load(self.table_region()))
 
     def operation(self, memory: Memory) -> None:
         p = parameters.read(memory, self.params, self.dst_type)
@@ -346,3 +327,30 @@ class Resize(Instruction):
         lower = real[bottom][:, left] * (1 - across) + real[bottom][:, right] * across
         values = upper * (1 - down) + lower * down
         memory.store(self.writes()[0], law.quantize_real(values, p.factor, p.zero, p.low, p.high))
+
+
+def resize_positions(instruction: Any, table: np.ndarray[Any, Any]) -> list[tuple[Any, Any, Any]]:
+    """(low, high, weight) along rows and along columns.
+
+    Args:
+        instruction: the fields of a ``Resize``.
+        table: int32, the bytes of its ``table_region()``.
+
+    Raises:
+        AccessError: an index outside the source, or a weight outside [0, 1].
+    """
+    i, result, cursor = instruction, [], 0
+    for length, size in ((i.out_height, i.in_height), (i.out_width, i.in_width)):
+        low = high = table[cursor : cursor + length]
+        weight = np.zeros(length, np.float32)
+        cursor += length
+        if i.interpolation == Interpolation.LINEAR:
+            high = table[cursor : cursor + length]
+            weight = table[cursor + length : cursor + 2 * length].view(np.float32)
+            cursor += 2 * length
+        if min(low.min(), high.min()) < 0 or max(low.max(), high.max()) >= size:
+            raise AccessError(f"resize: a position lies outside the {size} source rows or columns")
+        if not ((weight >= 0) & (weight <= 1)).all():
+            raise AccessError("resize: a weight lies outside [0, 1]")
+        result.append((low, high, np.float64(weight)))
+    return result

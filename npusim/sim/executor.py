@@ -1,31 +1,42 @@
 """The executor: the values of a run, in the memories of its jobs.
 
 Used by ``simulate``: at every retirement, or in an order of its own where nobody asks for time. An instruction means
-what its ``operation`` says; a kernel that computes the same faster registers itself with ``executes``.
+what its ``operation`` says; a kernel that computes the same faster registers itself with ``executes``, and what only
+copies is copied by NumPy.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
+from isa.codec import FieldLists, Fields, instructions_of
 from isa.errors import AccessError
 from isa.instruction import UNITS_PER_CORE, Instruction
+from isa.instructions import Copy, Load, Multicast, Send, Store
 from isa.memory import Memory
-from isa.program import SegmentKind
+from isa.program import Alike, SegmentKind, program_columns
 from npusim.errors import DeadlockError, MachineFault
 
 from .job import Job
 from .loader import input_bytes
+from .operands import operands_of
 from .standstill import standing
 from .stream import Loaded, Stream
 
-Handler = Callable[[Any, Memory], None]
+Handler = Callable[..., None]
 HANDLERS: dict[type[Instruction], Handler] = {}
 """What performs an instruction in place of its ``operation``."""
+
+_COPIES = (Load, Store, Multicast, Send, Copy)
+"""Whatever these write is what they read."""
+
+Action = Callable[[], object]
+"""An instruction with its operands, ready to be performed."""
 
 _ALIGN = 64
 """Memories begin at a multiple of this address of the host, as vector loads like it."""
@@ -34,11 +45,12 @@ _F = TypeVar("_F", bound=Handler)
 
 
 def executes(*classes: type[Instruction]) -> Callable[[_F], _F]:
-    """Enter a function ``(instruction, memory) -> None`` that performs instructions of ``classes``.
+    """Enter a function ``(fields, *operands) -> None`` that performs instructions of ``classes``.
 
-    It reads and writes exactly the bytes that ``operation`` would and raises ``AccessError`` where that would. The
-    loader has checked that every declared region lies in its memory; what is found in memory, such as an index, the
-    function checks itself.
+    ``fields`` has the instruction's fields as attributes. The operands are its ``reads()`` and then its ``writes()`` as
+    arrays of shape ``counts + (run,)`` over their own bytes, None for a region that is empty. The function writes
+    exactly the bytes that ``operation`` would and raises ``AccessError`` where that would. The loader has checked that
+    every declared region lies in its memory; what is found in memory, such as an index, the function checks itself.
     """
 
     def enter(function: _F) -> _F:
@@ -60,15 +72,20 @@ class Executor:
 
     def __init__(self, loaded: Loaded, fill: int) -> None:
         self._loaded = loaded
-        ocm_bytes = loaded.hardware.ocm.bytes
-        ocm = [[_filled(ocm_bytes, fill) for _ in range(job.program.cores)] for job in loaded.jobs]
         self._dram = [_segments(job, fill) for job in loaded.jobs]
-        self._memories = [
-            Memory(ocm[s.job], self._dram[s.job], s.logical // UNITS_PER_CORE) for s in loaded.streams
-        ]  # fmt: skip
-        self._work = [
-            [(HANDLERS.get(type(i), type(i).operation), i) for i in loaded.instructions(s)] for s in loaded.streams
-        ]  # fmt: skip
+        actions = [self._actions(job, fill) for job in range(len(loaded.jobs))]
+        self._work = [actions[stream.job][stream.logical] for stream in loaded.streams]
+
+    def _actions(self, job: int, fill: int) -> dict[int, list[Action]]:
+        """What the instructions of a job do, by logical unit number and position."""
+        program, dram = self._loaded.jobs[job].program, self._dram[job]
+        ocm = [_filled(self._loaded.hardware.ocm.bytes, fill) for _ in range(program.cores)]
+        work: dict[int, list[Action]] = {unit: [_nothing] * len(words) for unit, words in program.streams.items()}
+        for alike in program_columns(program):
+            made = actions_of(alike, ocm, dram)
+            for unit, row, action in zip(alike.units.tolist(), alike.rows.tolist(), made, strict=True):
+                work[unit][row] = action
+        return work
 
     def perform(self, index: int, position: int, cycle: int | None = None) -> None:
         """Do the arithmetic of an instruction.
@@ -76,9 +93,8 @@ class Executor:
         Raises:
             MachineFault: it reads or writes where it must not, or finds operands that nothing can compute with.
         """
-        handler, instruction = self._work[index][position]
         try:
-            handler(instruction, self._memories[index])
+            self._work[index][position]()
         except AccessError as error:
             stream = self._loaded.streams[index]
             message = f"{self._loaded.describe(stream, position)}: {error}"
@@ -127,6 +143,34 @@ class Executor:
         """Bytes of a job's output segments, uint8[size], by name."""
         segments = self._loaded.jobs[job].program.segments
         return {s.name: data for s, data in zip(segments, self._dram[job], strict=True) if s.kind is SegmentKind.OUTPUT}
+
+
+def actions_of(
+    alike: Alike, ocm: Sequence[np.ndarray[Any, Any]], dram: Sequence[np.ndarray[Any, Any]]
+) -> Iterator[Action]:
+    """What each instruction of a class does to the memories of its job."""
+    cls, handler = alike.cls, HANDLERS.get(alike.cls)
+    if handler is not None:
+        lists = FieldLists(alike.columns)
+        for row, operands in enumerate(operands_of(alike, ocm, dram)):
+            yield partial(handler, Fields(lists, row), *operands)
+    elif cls in _COPIES:
+        for source, *targets in operands_of(alike, ocm, dram):
+            yield partial(_copy, source, *(target for target in targets if target is not None))
+    else:
+        instructions = instructions_of(alike.columns, len(alike.rows))
+        for unit, instruction in zip(alike.units.tolist(), instructions, strict=True):
+            yield partial(instruction.operation, Memory(ocm, dram, unit // UNITS_PER_CORE))
+
+
+def _copy(source: np.ndarray[Any, Any], *targets: np.ndarray[Any, Any]) -> None:
+    """Copy to each target; they may overlap the source."""
+    for target in targets:
+        target[...] = source
+
+
+def _nothing() -> None:
+    """What stands for an instruction until its class has been looked at."""
 
 
 def _ready(stream: Stream, position: int, retired: Mapping[tuple[int, int], int]) -> bool:

@@ -1,11 +1,12 @@
-"""Kernels in place of ``operation()``: which one performs which instruction, and on which views.
+"""Kernels in place of ``operation()``: which one performs which instruction, and on which of its operands.
 
-Imported by the executor for its entries in the registry. What an instruction without an entry does is its own
+Imported by ``run`` for its entries in the registry. What an instruction without an entry does is its own
 ``operation``; both compute the same bits, and a test compares them for every instruction that has one.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from isa.instructions import (
     LayerNorm,
     Lookup,
     Matmul,
-    MatrixLayout,
     Max,
     MaxPool,
     Min,
@@ -43,34 +43,30 @@ from isa.instructions import (
     Sub,
     parameters,
 )
-from isa.instructions.matrix import Epilogue
+from isa.instructions.normalize import exponential_tables
 from isa.instructions.parameters import Parameters
-from isa.memory import Memory
+from isa.instructions.pool import resize_positions
 from npusim import kernels
 
 from .executor import executes
 
+Array = np.ndarray[Any, Any]
 
-def _epilogue(i: Epilogue, memory: Memory, shape: tuple[int, ...]) -> dict[str, Any]:
-    """The keyword arguments that every matrix kernel shares; ``shape`` is the destination's."""
-    head = parameters.read(memory, i.params, i.dst_type)
-    _, bias, multipliers, zeros = i.block(shape[-1])
+
+def _epilogue(i: Any, partial: Any, head: Array, bias: Any, multipliers: Any, zeros: Any, dst: Array) -> dict[str, Any]:
+    """The keyword arguments that every matrix kernel shares, from the operands behind the two that are multiplied."""
+    p = parameters.parse(head, i.params, i.dst_type)
     multiplier: Any = None
     if i.dst_type not in (DType.S32, DType.S64):
-        multiplier = head.factor_a
-        if i.per_channel:
-            multiplier = parameters.multipliers(memory.view(multipliers))
-    partial = None
-    if i.accumulate:
-        partial = memory.view(i.partial_region(int(np.prod(shape)))).reshape(shape)
+        multiplier = p.factor_a if multipliers is None else parameters.multipliers(multipliers)
     return {
-        "weight_zero": memory.view(zeros) if i.channel_zeros else head.zero_b,
-        "bias": memory.view(bias) if i.has_bias else None,
-        "partial": partial,
+        "weight_zero": p.zero_b if zeros is None else zeros,
+        "bias": bias,
+        "partial": None if partial is None else partial.reshape(dst.shape),
         "multiplier": multiplier,
-        "src_zero": head.zero_a,
-        "dst_zero": head.zero,
-    } | ({} if multiplier is None else {"low": head.low, "high": head.high})
+        "src_zero": p.zero_a,
+        "dst_zero": p.zero,
+    } | ({} if multiplier is None else {"low": p.low, "high": p.high})
 
 
 def _geometry(i: Any) -> dict[str, Any]:
@@ -84,54 +80,40 @@ def _geometry(i: Any) -> dict[str, Any]:
 
 
 @executes(Conv)
-def _conv(i: Conv, memory: Memory) -> None:
-    dst = memory.view(i.writes()[0])
-    src, weights = memory.view(i.source(i.src_type)), memory.view(i.weight_region())
-    kernels.conv(src, weights, dst, groups=i.groups, **_geometry(i), **_epilogue(i, memory, dst.shape))
+def _conv(i: Any, src: Array, weights: Array, *rest: Any) -> None:
+    kernels.conv(src, weights, rest[-1], groups=i.groups, **_geometry(i), **_epilogue(i, *rest))
 
 
 @executes(ConvTranspose)
-def _conv_transpose(i: ConvTranspose, memory: Memory) -> None:
-    dst = memory.view(i.writes()[0])
-    src, weights = memory.view(i.source(i.src_type)), memory.view(i.weight_region())
-    kernels.conv_transpose(src, weights, dst, groups=i.groups, **_geometry(i), **_epilogue(i, memory, dst.shape))
+def _conv_transpose(i: Any, src: Array, weights: Array, *rest: Any) -> None:
+    kernels.conv_transpose(src, weights, rest[-1], groups=i.groups, **_geometry(i), **_epilogue(i, *rest))
 
 
 @executes(DepthwiseConv)
-def _depthwise(i: DepthwiseConv, memory: Memory) -> None:
-    dst = memory.view(i.writes()[0])
-    src, weights = memory.view(i.source(i.src_type)), memory.view(i.weight_region())
-    kernels.depthwise(src, weights, dst, **_geometry(i), **_epilogue(i, memory, dst.shape))
+def _depthwise(i: Any, src: Array, weights: Array, *rest: Any) -> None:
+    kernels.depthwise(src, weights, rest[-1], **_geometry(i), **_epilogue(i, *rest))
 
 
 @executes(Matmul)
-def _matmul(i: Matmul, memory: Memory) -> None:
-    a, b, dst = memory.view(i.a_region()), memory.view(i.b_region()), memory.view(i.writes()[0])
-    layout = str(MatrixLayout(i.b_layout))
-    kernels.matmul(
-        a, b, dst, src_transposed=bool(i.a_transposed), weight_layout=layout, **_epilogue(i, memory, dst.shape)
-    )
+def _matmul(i: Any, a: Array, b: Array, *rest: Any) -> None:
+    transposed, layout = bool(i.a_transposed), str(i.b_layout)
+    kernels.matmul(a, b, rest[-1], src_transposed=transposed, weight_layout=layout, **_epilogue(i, *rest))
 
 
-_ELEMENTWISE = {Add: "add", Mul: "mul", Sub: "sub", Div: "div", Min: "min", Max: "max"}
-
-
-@executes(*_ELEMENTWISE)
-def _elementwise(i: Any, memory: Memory) -> None:
-    p = parameters.read(memory, i.params, i.dst_type)
-    a, b, _ = i.reads()
+def _elementwise(operation: str, i: Any, a: Array, b: Array, head: Array, dst: Array) -> None:
+    p = parameters.parse(head, i.params, i.dst_type)
     kernels.elementwise(
-        _ELEMENTWISE[type(i)],
-        memory.view(a),
-        memory.view(b),
-        memory.view(i.writes()[0]),
-        a_scale=p.factor_a,
-        b_scale=p.factor_b,
-        dst_scale=p.factor,
-        a_zero=p.zero_a,
-        b_zero=p.zero_b,
-        **_result(p),
-    )
+        operation, a, b, dst, a_scale=p.factor_a, b_scale=p.factor_b, dst_scale=p.factor, a_zero=p.zero_a,
+        b_zero=p.zero_b, **_result(p),
+    )  # fmt: skip
+
+
+executes(Add)(functools.partial(_elementwise, "add"))
+executes(Mul)(functools.partial(_elementwise, "mul"))
+executes(Sub)(functools.partial(_elementwise, "sub"))
+executes(Div)(functools.partial(_elementwise, "div"))
+executes(Min)(functools.partial(_elementwise, "min"))
+executes(Max)(functools.partial(_elementwise, "max"))
 
 
 def _result(p: Parameters) -> dict[str, Any]:
@@ -145,133 +127,105 @@ def _scaled(p: Parameters) -> dict[str, Any]:
 
 
 @executes(Lookup)
-def _lookup(i: Lookup, memory: Memory) -> None:
-    src, table = i.reads()
-    kernels.lookup(memory.view(src), memory.view(table), memory.view(i.writes()[0]))
+def _lookup(_: Any, src: Array, table: Array, dst: Array) -> None:
+    kernels.lookup(src, table, dst)
 
 
 @executes(Requantize)
-def _requantize(i: Requantize, memory: Memory) -> None:
-    p = parameters.read(memory, i.params, i.dst_type)
-    src, dst = memory.view(i.source(i.src_type)), memory.view(i.writes()[0])
+def _requantize(i: Any, src: Array, head: Array, multipliers: Any, dst: Array) -> None:
+    p = parameters.parse(head, i.params, i.dst_type)
     if i.dst_type in (DType.S32, DType.S64):
         kernels.requantize(src, dst, src_zero=p.zero_a)
         return
-    multiplier = p.factor_a
-    if i.per_channel:
-        multiplier = parameters.multipliers(memory.view(i.multipliers()))
+    multiplier = p.factor_a if multipliers is None else parameters.multipliers(multipliers)
     kernels.requantize(src, dst, multiplier=multiplier, src_zero=p.zero_a, **_result(p))
 
 
 @executes(Rescale)
-def _rescale(i: Rescale, memory: Memory) -> None:
-    p = parameters.read(memory, i.params, i.dst_type)
-    kernels.rescale(memory.view(i.source(i.src_type)), memory.view(i.writes()[0]), **_scaled(p))
+def _rescale(i: Any, src: Array, head: Array, dst: Array) -> None:
+    kernels.rescale(src, dst, **_scaled(parameters.parse(head, i.params, i.dst_type)))
 
 
 @executes(Quantize)
-def _quantize(i: Quantize, memory: Memory) -> None:
-    p = parameters.read(memory, i.params, i.dst_type)
-    src, dst = memory.view(i.source(DType.F32)), memory.view(i.writes()[0])
+def _quantize(i: Any, src: Array, head: Array, dst: Array) -> None:
+    p = parameters.parse(head, i.params, i.dst_type)
     kernels.quantize(src, dst, scale=p.factor, zero=p.zero, low=p.low, high=p.high)
 
 
 @executes(Dequantize)
-def _dequantize(i: Dequantize, memory: Memory) -> None:
-    p = parameters.read(memory, i.params, DType.F32)
-    src, dst = memory.view(i.source(i.src_type)), memory.view(i.writes()[0])
+def _dequantize(i: Any, src: Array, head: Array, dst: Array) -> None:
+    p = parameters.parse(head, i.params, DType.F32)
     kernels.dequantize(src, dst, scale=p.factor_a, zero=p.zero_a)
 
 
 @executes(MaxPool)
-def _max_pool(i: MaxPool, memory: Memory) -> None:
-    kernels.max_pool(memory.view(i.source(i.data_type)), memory.view(i.writes()[0]), **_geometry(i))
+def _max_pool(i: Any, src: Array, dst: Array) -> None:
+    kernels.max_pool(src, dst, **_geometry(i))
 
 
 @executes(AveragePool)
-def _average_pool(i: AveragePool, memory: Memory) -> None:
-    p = parameters.read(memory, i.params, i.dst_type)
+def _average_pool(i: Any, src: Array, head: Array, dst: Array) -> None:
+    p = parameters.parse(head, i.params, i.dst_type)
     kernels.average_pool(
-        memory.view(i.source(i.src_type)),
-        memory.view(i.writes()[0]),
-        count_padding=bool(i.count_padding),
-        pad_end=(i.pad_bottom, i.pad_right),
-        **_geometry(i),
-        **_scaled(p),
+        src, dst, count_padding=bool(i.count_padding), pad_end=(i.pad_bottom, i.pad_right), **_geometry(i), **_scaled(p)
     )
 
 
 @executes(GlobalAveragePool)
-def _global_average_pool(i: GlobalAveragePool, memory: Memory) -> None:
-    p = parameters.read(memory, i.params, i.dst_type)
-    src, dst = memory.view(i.reads()[0]), memory.view(i.writes()[0])
+def _global_average_pool(i: Any, src: Array, head: Array, dst: Array) -> None:
+    p = parameters.parse(head, i.params, i.dst_type)
     kernels.global_average_pool(src, dst, multiplier=p.factor_a, src_zero=p.zero_a, **_result(p))
 
 
-_REDUCTIONS = {ReduceSum: "sum", ReduceMean: "mean", ReduceMax: "max", ReduceMin: "min", ArgMax: "max", ArgMin: "min"}
+def _reduce(operation: str, i: Any, src: Array, head: Array, dst: Array) -> None:
+    p = parameters.parse(head, i.params, i.dst_type)
+    kernels.reduce(operation, src, dst.reshape(i.outer, i.inner), **_scaled(p))
 
 
-@executes(ReduceSum, ReduceMean, ReduceMax, ReduceMin)
-def _reduce(i: Any, memory: Memory) -> None:
-    p = parameters.read(memory, i.params, i.dst_type)
-    dst = memory.view(i.writes()[0]).reshape(i.outer, i.inner)
-    kernels.reduce(_REDUCTIONS[type(i)], memory.view(i.source()), dst, **_scaled(p))
+executes(ReduceSum)(functools.partial(_reduce, "sum"))
+executes(ReduceMean)(functools.partial(_reduce, "mean"))
+executes(ReduceMax)(functools.partial(_reduce, "max"))
+executes(ReduceMin)(functools.partial(_reduce, "min"))
 
 
-@executes(ArgMax, ArgMin)
-def _locate(i: Any, memory: Memory) -> None:
-    dst = memory.view(i.writes()[0]).reshape(i.outer, i.inner)
-    kernels.arg_reduce(_REDUCTIONS[type(i)], memory.view(i.source()), dst, select_last=bool(i.select_last))
+def _locate(operation: str, i: Any, src: Array, dst: Array) -> None:
+    kernels.arg_reduce(operation, src, dst.reshape(i.outer, i.inner), select_last=bool(i.select_last))
+
+
+executes(ArgMax)(functools.partial(_locate, "max"))
+executes(ArgMin)(functools.partial(_locate, "min"))
 
 
 @executes(Resize)
-def _resize(i: Resize, memory: Memory) -> None:
-    p = parameters.read(memory, i.params, i.dst_type)
-    rows, columns = i.positions(memory)
-    src, dst = memory.view(i.reads()[0]), memory.view(i.writes()[0])
+def _resize(i: Any, src: Array, head: Array, table: Array, dst: Array) -> None:
+    p = parameters.parse(head, i.params, i.dst_type)
+    rows, columns = resize_positions(i, table)
     kernels.resize(src, dst, rows=rows, columns=columns, **_scaled(p))
 
 
 @executes(LayerNorm)
-def _layer_norm(i: LayerNorm, memory: Memory) -> None:
-    p = i.read_block(memory)
+def _layer_norm(i: Any, src: Array, head: Array, gain: Array, offset: Array, dst: Array) -> None:
+    p = parameters.positive(parameters.parse(head, i.params, i.dst_type), "layer_norm")
     kernels.layer_norm(
-        memory.view(i.source()),
-        memory.view(i.writes()[0]),
-        gain=parameters.finite(memory.view(i.gain()), "the gain"),
-        offset=parameters.finite(memory.view(i.offset()), "the offset"),
-        src_scale=p.factor_a,
-        epsilon=p.factor_b,
-        dst_scale=p.factor,
-        **_result(p),
-    )
+        src, dst, gain=parameters.finite(gain, "the gain"), offset=parameters.finite(offset, "the offset"),
+        src_scale=p.factor_a, epsilon=p.factor_b, dst_scale=p.factor, **_result(p),
+    )  # fmt: skip
 
 
 @executes(RmsNorm)
-def _rms_norm(i: RmsNorm, memory: Memory) -> None:
-    p = i.read_block(memory)
+def _rms_norm(i: Any, src: Array, head: Array, gain: Array, dst: Array) -> None:
+    p = parameters.positive(parameters.parse(head, i.params, i.dst_type), "rms_norm")
     kernels.rms_norm(
-        memory.view(i.source()),
-        memory.view(i.writes()[0]),
-        gain=parameters.finite(memory.view(i.gain()), "the gain"),
-        src_scale=p.factor_a,
-        src_zero=p.zero_a,
-        epsilon=p.factor_b,
-        dst_scale=p.factor,
-        **_result(p),
-    )
+        src, dst, gain=parameters.finite(gain, "the gain"), src_scale=p.factor_a, src_zero=p.zero_a,
+        epsilon=p.factor_b, dst_scale=p.factor, **_result(p),
+    )  # fmt: skip
 
 
 @executes(Softmax)
-def _softmax(i: Softmax, memory: Memory) -> None:
-    p = parameters.read(memory, i.params, i.dst_type)
-    tables = i.read_tables(memory)
+def _softmax(i: Any, src: Array, head: Array, table: Array, dst: Array) -> None:
+    p = parameters.parse(head, i.params, i.dst_type)
+    tables = exponential_tables(table)
     kernels.softmax(
-        memory.view(i.source()),
-        memory.view(i.writes()[0]),
-        table=tables[0],
-        coarse_table=tables[1] if len(tables) == 2 else None,
-        dst_scale=p.factor,
-        valid=i.valid if i.masked else None,
-        **_result(p),
-    )
+        src, dst, table=tables[0], coarse_table=tables[1] if len(tables) == 2 else None, dst_scale=p.factor,
+        valid=i.valid if i.masked else None, **_result(p),
+    )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isa.instruction import OPCODES, UNITS_PER_CORE, Instruction
+from isa.instruction import OPCODES, UNITS_PER_CORE
 from isa.program import Program
 from npusim.config import Hardware
 
@@ -169,10 +169,6 @@ class Loaded:
     def program(self, stream: Stream) -> Program:
         """The program a stream belongs to."""
         return self.jobs[stream.job].program
-
-    def instructions(self, stream: Stream) -> Sequence[Instruction]:
-        """The decoded instructions of a stream."""
-        return self.program(stream).instructions(stream.logical)
 
     def physical(self, job: int, logical: int) -> int:
         """Physical unit number of a job's logical one."""

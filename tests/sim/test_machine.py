@@ -471,8 +471,9 @@ def test_a_registered_kernel_performs_the_instruction(monkeypatch):
     monkeypatch.delitem(HANDLERS, Copy, raising=False)
 
     @executes(Copy)
-    def upside_down(instruction, memory):
-        memory.store(instruction.writes()[0], 255 - memory.load(instruction.reads()[0]))
+    def upside_down(fields, source, target):
+        assert (fields.run, source.shape, target.shape) == (256, (1, 1, 1, 1, 256), (1, 1, 1, 1, 256))
+        target[...] = 255 - source
 
     try:
         assert np.array_equal(run(ROUND_TRIP).outputs["y"], 255 - X)
