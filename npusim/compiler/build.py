@@ -5,7 +5,7 @@ The only module of this package that others call. Each stage is a file.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from isa.errors import EncodingError
@@ -34,18 +34,27 @@ FEW_STEPS = 1500
 """Plans up to this length are compared with those for fewer cores; longer ones are models that keep all cores busy."""
 WORTH_A_CORE = 1.08
 """By how much more cores have to be faster on modelled time, which is that exact."""
+
+Measure = Callable[[Program], int]
+"""The cycles that a program takes; the machine's own, where the caller has it."""
 SHARED_SHARE = 0.4
 """Part of OCM in which all cores hold the same constants, where there are several cores."""
 
 
-def compile_graph(graph: Graph, hardware: Hardware, cores: int) -> Program:
+def compile_graph(graph: Graph, hardware: Hardware, cores: int, measure: Measure | None = None) -> Program:
     """Lower a graph for a number of cores; it uses fewer of them where that is faster.
+
+    Args:
+        graph: what is lowered.
+        hardware: for this machine.
+        cores: of the allocation.
+        measure: says what is faster; by default the time that the order of the steps was made by.
 
     Raises:
         UsageError: more cores than the machine has.
         UnsupportedError, LoweringError: a node that cannot be lowered.
     """
-    return emit(graph, fastest_plan(graph, hardware, cores), cores)
+    return emit(graph, fastest_plan(graph, hardware, cores, measure), cores)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,7 +73,7 @@ class Probe:
 
 
 def compile_observed(
-    graph: Graph, hardware: Hardware, cores: int, names: Sequence[str], label: str
+    graph: Graph, hardware: Hardware, cores: int, names: Sequence[str], label: str, measure: Measure | None = None
 ) -> tuple[Program, Iterator[Probe]]:
     """What ``compile_graph`` gives, and programs of the same plan that show inner tensors.
 
@@ -74,11 +83,12 @@ def compile_observed(
         cores: of the allocation.
         names: tensors of the graph; each is shown by one of the programs, as many at once as fit the DRAM.
         label: name of the output that holds them.
+        measure: as for ``compile_graph``.
 
     Raises:
         UsageError, UnsupportedError, LoweringError: as ``compile_graph``.
     """
-    planned = fastest_plan(graph, hardware, cores)
+    planned = fastest_plan(graph, hardware, cores, measure)
     program = emit(graph, planned, cores)
     room = hardware.dram.bytes - sum(segment.size_bytes for segment in program.segments)
     return program, _probes(graph, planned, hardware, cores, group_storages(planned.drafted, names, room), label)
@@ -95,7 +105,7 @@ def _probes(
         yield Probe(program=emit(graph, shown, cores), size_bytes=size, places=places)
 
 
-def fastest_plan(graph: Graph, hardware: Hardware, cores: int) -> Planned:
+def fastest_plan(graph: Graph, hardware: Hardware, cores: int, measure: Measure | None = None) -> Planned:
     """The plan for a number of cores, or for fewer of them where that is faster.
 
     Raises:
@@ -106,15 +116,22 @@ def fastest_plan(graph: Graph, hardware: Hardware, cores: int) -> Planned:
         raise UsageError(f"{cores} cores asked for; {hardware.machine.name} has {hardware.machine.cores}")
     require_integer(graph)
     planned = plan_graph(graph, hardware, cores)
+    if cores == 1 or len(planned.placed) > FEW_STEPS:
+        return planned
+
+    def cycles_of(plan: Planned) -> int:
+        return plan.order.cycles if measure is None else measure(emit(graph, plan, cores))
+
+    cycles, margin = cycles_of(planned), WORTH_A_CORE if measure is None else 1.0
     for fewer in reversed(range(1, cores)):  # small models lose more by waiting than they gain
-        if len(planned.placed) > FEW_STEPS or planned.order.least_cycles(fewer) > planned.order.cycles:
+        if planned.order.least_cycles(fewer) > cycles:
             continue
         try:
             other = plan_graph(graph, hardware, fewer)
         except LoweringError:
             continue
-        if other.order.cycles <= planned.order.cycles * WORTH_A_CORE:
-            planned = other
+        if (others := cycles_of(other)) <= cycles * margin:
+            planned, cycles = other, others
     return planned
 
 

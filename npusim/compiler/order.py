@@ -37,9 +37,12 @@ class Order:
     work: tuple[int, ...]
 
     def least_cycles(self, cores: int) -> int:
-        """What the work alone takes on so many cores, as long as no step of it gets shorter."""
+        """What the arithmetic alone takes on so many cores, as long as no step of it gets shorter.
+
+        Moves do not count: fewer cores need fewer of them.
+        """
         conv = (self.work[Unit.CONV0] + self.work[Unit.CONV1]) // 2
-        return max(conv, self.work[Unit.TENG], self.work[Unit.CV]) // cores
+        return max(conv, self.work[Unit.TENG]) // cores
 
 
 class Server(Enum):

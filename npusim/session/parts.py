@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from isa.program import Program
@@ -92,7 +93,7 @@ def _observed(part: GraphPart, number: int, hardware: Hardware, cores: int, name
     inputs, outputs = _ports(part.graph)
     label = _free(f"observed:{number}", part.graph)
     inner = [name for node in part.graph.nodes for name in node.outputs if name in names]
-    program, probes = compile_observed(part.graph, hardware, cores, inner, label)
+    program, probes = compile_observed(part.graph, hardware, cores, inner, label, partial(_cycles, hardware))
     plain = NpuPart(name=f"subgraph_npu_{number}", program=program, inputs=inputs, outputs=outputs)
 
     def shown() -> Iterator[PartProbe]:
@@ -141,8 +142,15 @@ def _npu_part(part: GraphPart, number: int, hardware: Hardware, cores: int) -> N
     from npusim.compiler.build import compile_graph
 
     inputs, outputs = _ports(part.graph)
-    program = compile_graph(part.graph, hardware, cores)
+    program = compile_graph(part.graph, hardware, cores, partial(_cycles, hardware))
     return NpuPart(name=f"subgraph_npu_{number}", program=program, inputs=inputs, outputs=outputs)
+
+
+def _cycles(hardware: Hardware, program: Program) -> int:
+    """What a program takes when it runs alone."""
+    from npusim.sim import Job, Mode, simulate
+
+    return simulate(hardware, Job(program=program), mode=Mode.TIME, allow_unverified=True, trace=False).cycles
 
 
 def _cpu_part(part: GraphPart, number: int) -> CpuPart:

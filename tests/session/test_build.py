@@ -13,6 +13,7 @@ from npusim.session.builder import STAGES, parse_shapes
 from npusim.session.machine import cores_of, hardware_of, npu_modes
 from npusim.sim import limits_of
 from tests.graph.tiny import Builder, onnxruntime_values, random_feeds
+from tests.session.small import weights
 
 
 def test_a_build_is_proven_timed_and_written(chain, tmp_path):
@@ -48,6 +49,18 @@ def test_every_allocation_computes_what_onnxruntime_computes(several, npu_mode):
     for ours, theirs in zip(found, expected.values(), strict=True):
         assert ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_more_cores_are_not_slower_where_they_do_not_pay():
+    """Two 1x1 convolutions that wait for DRAM: on modelled time three cores win, on the machine one does."""
+    b = Builder()
+    value = b.real_input("x", (1, 64, 56, 56))
+    for _ in range(2):
+        w = b.dequantize(weights(b.random, 64, 64, 1, 1), 0.002)
+        value = b.quantize(b.op("Conv", value, w, kernel_shape=[1, 1]), 0.05, 128)
+    b.result(value, 0.05, 128)
+    one, two, three = (npusim.build(b.model(), npu_mode=mode) for mode in ("NPU1", "NPU2", "NPU3"))
+    assert three.cycles <= two.cycles <= one.cycles
 
 
 def test_shapes_that_the_model_leaves_open():
