@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from isa.dtypes import item_bytes
@@ -95,7 +97,8 @@ def drop_dead_stores(plan: Plan, kept: Collection[str] = ()) -> list[Step]:
         elif step.storage in kept or plan.storages[step.storage].kind is not SegmentKind.SCRATCH:
             steps.append(step)
         else:
-            needed = [(max(low, a), min(high, b)) for a, b in wanted if a < high and low < b]
+            first, last = bisect_right(wanted, low, key=_end), bisect_left(wanted, high, key=_start)
+            needed = [(max(low, a), min(high, b)) for a, b in wanted[first:last]]
             if needed and step.dims:
                 steps.append(step)
             elif needed:
@@ -106,11 +109,13 @@ def drop_dead_stores(plan: Plan, kept: Collection[str] = ()) -> list[Step]:
 
 def _include(ranges: list[tuple[int, int]], low: int, high: int) -> None:
     """Add a range to disjoint ascending ones, joining what touches."""
-    touching = [(a, b) for a, b in ranges if a <= high and low <= b]
-    for part in touching:
-        ranges.remove(part)
-    ranges.append((min([low, *(a for a, _ in touching)]), max([high, *(b for _, b in touching)])))
-    ranges.sort()
+    first, last = bisect_left(ranges, low, key=_end), bisect_right(ranges, high, key=_start)
+    if first < last:
+        low, high = min(low, ranges[first][0]), max(high, ranges[last - 1][1])
+    ranges[first:last] = [(low, high)]
+
+
+_start, _end = itemgetter(0), itemgetter(1)
 
 
 def place(steps: Iterable[Step], addresses: dict[str, tuple[int, int]]) -> list[Placed]:

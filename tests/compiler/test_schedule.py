@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isa.dtypes import DType
 from isa.instruction import UNITS_PER_CORE, Unit, Wait
 from isa.instructions import Copy, Fill, Lookup
 from isa.memory import Memory
@@ -11,8 +12,8 @@ from isa.program import Segment, SegmentKind, make_program
 from isa.verify import Limits, verify
 from npusim.compiler.hazards import predecessors
 from npusim.compiler.order import Order, list_schedule
-from npusim.compiler.plan import Compute, Transfer
-from npusim.compiler.schedule import place
+from npusim.compiler.plan import Compute, Plan, Storage, Transfer
+from npusim.compiler.schedule import drop_dead_stores, place
 from npusim.compiler.waits import assign_waits
 from npusim.config import load
 from npusim.sim import Job, simulate
@@ -154,3 +155,30 @@ def test_a_write_waits_for_every_unit_that_reads():
     placed = place(plan, ADDRESSES)
     streams = in_streams(placed, as_planned(placed))
     assert streams[2][0].waits == (Wait(3, 1), Wait(4, 1))
+
+
+SPANS = st.lists(st.tuples(st.booleans(), st.integers(0, 40), st.integers(1, 12)), max_size=40)
+
+
+@given(SPANS)
+def test_only_bytes_that_a_later_load_wants_are_stored(spans):
+    plan = Plan()
+    plan.add_storage(Storage("scratch", DType.U8, 64, SegmentKind.SCRATCH))
+    plan.steps = [Transfer(0, load, "scratch", offset, 1000 + offset, run, (), 0) for load, offset, run in spans]
+    left = iter(drop_dead_stores(plan))
+    for position, (load, offset, run) in enumerate(spans):
+        if load:
+            assert next(left) == plan.steps[position]
+            continue
+        later = [range(o, o + r) for is_load, o, r in spans[position + 1 :] if is_load]
+        wanted = {byte for byte in range(offset, offset + run) if any(byte in one for one in later)}
+        stored: set[int] = set()
+        while stored != wanted:  # in pieces, each from the place in OCM that holds it
+            step = next(left)
+            assert not step.load
+            assert step.ocm - step.offset == 1000
+            piece = set(range(step.offset, step.offset + step.run))
+            assert piece <= wanted
+            assert not piece & stored
+            stored |= piece
+    assert not list(left)
