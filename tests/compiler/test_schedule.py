@@ -164,10 +164,10 @@ SPANS = st.lists(st.tuples(st.booleans(), st.integers(0, 40), st.integers(1, 12)
 def test_only_bytes_that_a_later_load_wants_are_stored(spans):
     plan = Plan()
     plan.add_storage(Storage("scratch", DType.U8, 64, SegmentKind.SCRATCH))
-    plan.steps = [Transfer(0, load, "scratch", offset, 1000 + offset, run, (), 0) for load, offset, run in spans]
+    plan.steps = [Transfer(0, loads, "scratch", offset, 1000 + offset, run, (), 0) for loads, offset, run in spans]
     left = iter(drop_dead_stores(plan))
-    for position, (load, offset, run) in enumerate(spans):
-        if load:
+    for position, (loads, offset, run) in enumerate(spans):
+        if loads:
             assert next(left) == plan.steps[position]
             continue
         later = [range(o, o + r) for is_load, o, r in spans[position + 1 :] if is_load]
