@@ -88,6 +88,10 @@ def test_prelu_along_any_axis_equals_onnxruntime(shape, data, scale, zero, dtype
     assert compared(m.model(), seed) == 0
 
 
+def quantized_numbers(m: Builder, shape: tuple[int, ...]) -> str:
+    return m.dequantize(m.random.integers(0, 100, shape).astype(np.uint8), 0.03)
+
+
 CHAINS = {
     "affine": lambda m, x: m.op("Add", m.op("Mul", x, per_channel(m, -2, 2, (5, 1, 1))),
                                 per_channel(m, -1, 1, (1, 5, 1, 1))),
@@ -97,6 +101,12 @@ CHAINS = {
         "PRelu", x, m.dequantize(np.arange(-2, 3, dtype=np.int8).reshape(5, 1, 1), 0.25)),
     "threshold": lambda m, x: m.op("Where", m.op("Greater", x, per_channel(m, -1, 1, (5, 1, 1))), x,
                                    per_channel(m, -1, 1, (5, 1, 1))),
+    "roots of constants": lambda m, x: m.op("Add", x, m.op("Sqrt", quantized_numbers(m, (4,)))),
+    "a product of constants": lambda m, x: m.op(
+        "Mul", x, m.op("Mul", quantized_numbers(m, (6, 1)), per_channel(m, 0, 0.3, (6, 1)))),
+    "a choice of constants": lambda m, x: m.op("Add", x, m.op(
+        "Where", m.constant(np.array([True, False, False, True])), quantized_numbers(m, (4,)),
+        quantized_numbers(m, (4,)))),
     "power along rows": lambda m, x: m.op("Pow", m.op("Abs", x), per_channel(m, 0.5, 2, (6, 1))),
 }  # fmt: skip
 
@@ -139,6 +149,8 @@ REFUSED = {
                     lambda m, x: prelu(m, x, (5, 1, 1))),
     "two axes": ("it computes with numbers that vary along two axes between quantizations", "u8",
                  lambda m, x: prelu(m, prelu(m, x, (5, 1, 1)), (4,))),
+    "more numbers than places": ("it needs 4 numbers where they vary along axis 3", "u8",
+                                 lambda m, x: prelu(m, x, (7,))),
     "a table for each element": (
         "it needs a number, or one for each index of an axis, as its constant operand", "u8",
         lambda m, x: prelu(m, x, (5, 6, 4))),

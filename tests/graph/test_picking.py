@@ -97,6 +97,14 @@ def test_of_equal_indices_the_last_one_counts(op):
     finish(m, m.op(op, x, m.constant(index), updates), "u8", 0)
 
 
+@pytest.mark.parametrize("op", ["ScatterElements", "ScatterND"])
+def test_without_updates_a_scatter_is_its_operand(op):
+    m = Builder()
+    index = np.zeros((0,) if op == "ScatterElements" else (0, 1), np.int64)
+    x, nothing = source(m, "x", (5,), "u8", 0), m.constant(np.zeros(0, np.float32))
+    finish(m, m.op(op, x, m.constant(index), nothing), "u8", 0)
+
+
 def test_a_cache_is_written_by_blocks():
     """Rows that stay together move together: one index for each, not one for each element."""
     m = Builder()
@@ -235,6 +243,40 @@ def test_what_is_no_copy_is_refused_by_name(op, constraint, build):
         graph.require_integer(graph.load(m.model()))
     assert found.value.op == op
     assert "--cpu_fallback" in str(found.value)
+
+
+def gathered(m: Builder, op: str, shape, index, **attributes: int) -> str:
+    return m.op(op, m.real_input("x", shape), m.constant(np.zeros(index, np.int64)), **attributes)
+
+
+def scattered(m: Builder, op: str, index, updates, **attributes: int) -> str:
+    indices = m.constant(np.zeros(index, np.int64))
+    return m.op(op, m.real_input("x", (4, 6)), indices, m.real_input("u", updates), **attributes)
+
+
+MALFORMED = {
+    "no axes": ("it has axis 0 and a tensor of shape", lambda m: gathered(m, "GatherElements", (), ())),
+    "no such axis": ("it has axis 2", lambda m: gathered(m, "GatherElements", (4, 6), (4, 6), axis=2)),
+    "no such axis to write": ("it has axis -3", lambda m: scattered(m, "ScatterElements", (4, 6), (4, 6), axis=-3)),
+    "fewer axes": ("do not fit axis 0", lambda m: gathered(m, "GatherElements", (4, 6), (4,))),
+    "longer axes": ("do not fit axis 1", lambda m: gathered(m, "GatherElements", (4, 6), (5, 6), axis=1)),
+    "longer axes to write": ("do not fit axis 0", lambda m: scattered(m, "ScatterElements", (4, 7), (4, 7))),
+    "another batch": ("with batch_dims 1", lambda m: gathered(m, "GatherND", (3, 3), (2, 1), batch_dims=1)),
+    "negative batch": ("with batch_dims -1", lambda m: gathered(m, "GatherND", (3, 3), (2, 1), batch_dims=-1)),
+    "no coordinates": ("do not fit a tensor", lambda m: gathered(m, "GatherND", (3, 3), (2, 0))),
+    "long coordinates": ("do not fit a tensor", lambda m: scattered(m, "ScatterND", (2, 3), (2,))),
+    "more updates": (r"the shape \(3, 6\), not \(2, 6\)", lambda m: scattered(m, "ScatterElements", (2, 6), (3, 6))),
+    "updates that broadcast": (r"the shape \(6,\), not \(2, 6\)", lambda m: scattered(m, "ScatterND", (2, 1), (6,))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "build"), MALFORMED.values(), ids=MALFORMED)
+def test_shapes_that_do_not_fit_are_the_models_fault(fault, build):
+    """onnxruntime takes none of them either, but for coordinates of length 0, which the standard rules out."""
+    m = Builder()
+    m.result(build(m))
+    with pytest.raises(graph.ModelError, match=f"is malformed: .*{fault}"):
+        graph.load(m.model())
 
 
 def test_a_long_gather_fits_the_machine():

@@ -129,18 +129,18 @@ class _Search:
         return len(self.steps)
 
     def _numbers(self, array: Array, reader: SourceNode) -> Argument:
-        """A constant operand: one number, or one for each index of an axis of the reader's result."""
+        """A constant operand: one number, or one for each index of an axis of the result."""
         if array.size == 1:
             return float(np.float32(array.reshape(())))
-        shape = self.lowering.shape(reader.output)
-        extents = (1,) * (len(shape) - array.ndim) + array.shape
-        axes = [axis for axis, extent in enumerate(extents) if extent > 1]
-        if len(axes) != 1 or len(extents) > len(shape):
+        axes = [axis for axis in range(-array.ndim, 0) if array.shape[axis] > 1]
+        if len(axes) != 1 or array.ndim > len(self.lowering.shape(reader.output)):
             raise Refusal(reader, "it needs a number, or one for each index of an axis, as its constant operand")
         return self.along(axes[0], array, reader)
 
     def along(self, axis: int, array: Array, reader: SourceNode) -> Argument:
-        """Constants that vary along an axis of the variable.
+        """Constants that vary along an axis of the variable, which is counted from the back: -1 is the last.
+
+        Operands of fewer axes, a product of constants among them, broadcast from there.
 
         Raises:
             Refusal: others vary along another axis.
@@ -233,9 +233,10 @@ def _batch_norm(search: _Search, node: SourceNode) -> Step:
     with np.errstate(all="ignore"):
         factor = gain * (np.float32(1) / np.sqrt(variance + np.float32(node.attributes.get("epsilon", 1e-5))))
         offset = offset - mean * factor
-    scaled = Step("mul", (search.argument(node.inputs[0], node), search.along(1, factor, node)))
+    channel = 1 - len(shape)
+    scaled = Step("mul", (search.argument(node.inputs[0], node), search.along(channel, factor, node)))
     search.steps.append(scaled)
-    return Step("add", (len(search.steps), search.along(1, offset, node)))
+    return Step("add", (len(search.steps), search.along(channel, offset, node)))
 
 
 def _condition(search: _Search, node: SourceNode) -> Step:
@@ -290,6 +291,12 @@ def express(lowering: Lowering, value: str) -> tuple[Tensor, Expression, tuple[s
         return refusal
     if search.leaf is None or search.leaf.shape != lowering.shape(value):
         return Refusal(node, "it needs a live operand of its result's shape")
-    if search.axis is not None and search.leaf.dtype not in BYTES:
+    if search.axis is None:
+        return search.leaf, Expression(tuple(search.steps)), tuple(dict.fromkeys(search.source))
+    if search.leaf.dtype not in BYTES:
         return Refusal(node, "it needs an input of 8 bits where its numbers vary along an axis")
-    return search.leaf, Expression(tuple(search.steps), search.axis), tuple(dict.fromkeys(search.source))
+    axis = search.axis + len(search.leaf.shape)
+    extent = search.leaf.shape[axis]
+    if any(len(a) != extent for step in search.steps for a in step.arguments if isinstance(a, tuple)):
+        return Refusal(node, f"it needs {extent} numbers where they vary along axis {axis}")
+    return search.leaf, Expression(tuple(search.steps), axis), tuple(dict.fromkeys(search.source))

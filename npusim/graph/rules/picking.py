@@ -13,7 +13,7 @@ import numpy as np
 
 from ..ir import Array, Tensor
 from ..lowering import Lowering
-from ..refusal import Refusal
+from ..refusal import ModelError, Refusal
 from ..source import SourceNode
 from . import layout
 from .movement import moves
@@ -46,8 +46,7 @@ def _picked(_: Lowering, node: SourceNode) -> Sequence[str]:
 def gather_elements(lowering: Lowering, node: SourceNode, _: str, tensors: list[Tensor], name: str) -> Tensor:
     """Elements by index along an axis."""
     (tensor,) = tensors
-    axis = int(node.attributes.get("axis", 0)) % len(tensor.shape)
-    indices = _along(axis, _indices(lowering, node), tensor.shape, node)
+    indices = _along(_indices(lowering, node), tensor.shape, node)
     return _elements(lowering, tensors, _numbered(tensor.shape)[indices], node, name)
 
 
@@ -63,24 +62,28 @@ def gather_nd(lowering: Lowering, node: SourceNode, _: str, tensors: list[Tensor
 @moves("ScatterElements", attributes="axis reduction", data=_picked, needs=(CONSTANT_INDICES, REPLACES))
 def scatter_elements(lowering: Lowering, node: SourceNode, _: str, tensors: list[Tensor], name: str) -> Tensor:
     """A tensor in which elements are replaced by index along an axis."""
-    shape = tensors[0].shape
-    axis = int(node.attributes.get("axis", 0)) % len(shape)
-    return _scatter(lowering, node, tensors, _along(axis, _indices(lowering, node), shape, node), name)
+    indices = _indices(lowering, node)
+    return _scatter(lowering, node, tensors, _along(indices, tensors[0].shape, node), indices.shape, name)
 
 
 @moves("ScatterND", attributes="reduction", data=_picked, needs=(CONSTANT_INDICES, REPLACES))
 def scatter_nd(lowering: Lowering, node: SourceNode, _: str, tensors: list[Tensor], name: str) -> Tensor:
     """A tensor in which elements, or blocks of trailing axes, are replaced by their coordinates."""
-    indices = _coordinates(_indices(lowering, node), tensors[0].shape, node, 0)
-    return _scatter(lowering, node, tensors, indices, name)
+    indices, shape = _indices(lowering, node), tensors[0].shape
+    index = _coordinates(indices, shape, node, 0)
+    return _scatter(lowering, node, tensors, index, (*indices.shape[:-1], *shape[indices.shape[-1] :]), name)
 
 
 def _scatter(
-    lowering: Lowering, node: SourceNode, tensors: list[Tensor], indices: tuple[Array, ...], name: str
+    lowering: Lowering, node: SourceNode, tensors: list[Tensor], indices: Index, replaced: Shape, name: str
 ) -> Tensor:
+    """A copy of the first tensor with the second's elements, which have the shape ``replaced``, where indices point."""
     if node.attributes.get("reduction", "none") != "none":
         raise Refusal(node, REPLACES)
     data, updates = tensors
+    _require(node, updates.shape == replaced, f"its updates have the shape {updates.shape}, not {replaced}")
+    if not updates.size:
+        return data
     chosen = _numbered(data.shape)
     chosen[indices] = data.size + _numbered(updates.shape)  # of equal indices the last one counts
     return _elements(lowering, tensors, chosen, node, name)
@@ -104,8 +107,23 @@ def _positive(indices: Array, extent: int, axis: int, node: SourceNode) -> Array
     return np.where(indices < 0, indices + extent, indices).astype(np.int64)
 
 
-def _along(axis: int, indices: Array, shape: Shape, node: SourceNode) -> Index:
+def _require(node: SourceNode, fits: bool, fault: str) -> None:
+    """Let nothing pass whose shapes do not fit together, which ONNX's own inference does not see.
+
+    Raises:
+        ModelError: with the fault.
+    """
+    if not fits:
+        raise ModelError(f"node {node.name!r} ({node.op}) is malformed: {fault}")
+
+
+def _along(indices: Array, shape: Shape, node: SourceNode) -> Index:
     """Where the indices of a GatherElements or ScatterElements point: each stays at its place but for one axis."""
+    rank, axis = len(shape), int(node.attributes.get("axis", 0))
+    _require(node, -rank <= axis < rank, f"it has axis {axis} and a tensor of shape {shape}")
+    axis %= rank
+    within = indices.ndim == rank and all(indices.shape[a] <= shape[a] for a in range(rank) if a != axis)
+    _require(node, within, f"its indices of shape {indices.shape} do not fit axis {axis} of shape {shape}")
     places = [np.asarray(place) for place in np.indices(indices.shape)]
     places[axis] = _positive(indices, shape[axis], axis, node)
     return tuple(places)
@@ -113,7 +131,12 @@ def _along(axis: int, indices: Array, shape: Shape, node: SourceNode) -> Index:
 
 def _coordinates(indices: Array, shape: Shape, node: SourceNode, batch: int) -> Index:
     """Where the indices of a GatherND or ScatterND point: coordinates in the last axis, behind ``batch`` equal axes."""
-    depth = indices.shape[-1]
+    depth = indices.shape[-1] if indices.ndim else 0
+    alike = 0 <= batch < indices.ndim and indices.shape[:batch] == shape[:batch]
+    fits = alike and 1 <= depth <= len(shape) - batch
+    _require(
+        node, fits, f"its indices of shape {indices.shape} do not fit a tensor of shape {shape} with batch_dims {batch}"
+    )
     lead = np.indices(indices.shape[:-1])[:batch]
     places = [_positive(indices[..., k], shape[batch + k], batch + k, node) for k in range(depth)]
     return (*lead, *places)
