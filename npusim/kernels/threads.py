@@ -7,11 +7,11 @@ than many a product.
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
-from functools import cache
+from operator import index
 from queue import SimpleQueue
 from typing import Any
 
@@ -41,8 +41,10 @@ _SETTLE = 200
 """Rounds in which the caller reaches its own part: some 5 us."""
 
 _count = [1]
-_calling = [threading.Lock()]
-"""Held by the call that has the helpers; others do without."""
+_helpers: list[_Helper] = []
+"""All there are."""
+_idle: set[_Helper] = set()
+"""Those without work. A call takes them from here; they come back by themselves, whatever became of the call."""
 
 
 def set_threads(count: int) -> None:
@@ -50,10 +52,11 @@ def set_threads(count: int) -> None:
 
     Raises:
         ValueError: if ``count`` is not positive.
+        TypeError: if it is no whole number.
     """
-    if count < 1:
+    if index(count) < 1:
         raise ValueError(f"{count} threads: at least one is needed")
-    _count[0] = count
+    _count[0] = index(count)
 
 
 def split(run: Callable[[int, int], None], items: int, operations: int, least: int = 1) -> None:
@@ -62,31 +65,40 @@ def split(run: Callable[[int, int], None], items: int, operations: int, least: i
     A part has ``least`` items or more: what a part costs whatever its size is then spread over as many.
     """
     threads = min(_count[0], items // least)
-    if threads <= 1 or operations < WORTHWHILE or not _calling[0].acquire(blocking=False):
+    if threads <= 1 or operations < WORTHWHILE:
         run(0, items)
         return
+    helpers: list[_Helper] = []
     try:
+        _take(helpers, threads - 1)
+        threads = len(helpers) + 1
         most = min(items // least, PARTS * threads, operations // LEAST_OPERATIONS)
-        parts = max(most // threads * threads, threads)  # as many for each
-        bounds = [items * part // parts for part in range(parts + 1)]
-        tickets = itertools.count()  # whose next() is one step under the GIL
-
-        def work() -> None:
-            while (part := next(tickets)) < parts:
-                run(bounds[part], bounds[part + 1])
-
-        helpers = [_helper(number) for number in range(threads - 1)]
-        for helper in helpers:
-            helper.start(work)
-        try:
-            work()
-        finally:
-            outcomes = [helper.finish() for helper in helpers]
-        for outcome in outcomes:
-            if outcome is not None:
-                raise outcome
+        parts = max(most // threads * threads, threads) if helpers else 1  # as many for each
+        _share(run, [items * part // parts for part in range(parts + 1)], helpers)
     finally:
-        _calling[0].release()
+        _idle.update(helpers)
+
+
+def _share(run: Callable[[int, int], None], bounds: list[int], helpers: list[_Helper]) -> None:
+    """Run the parts between bounds with some helpers, which are removed from the list as they begin."""
+    tickets = iter(range(len(bounds) - 1))  # whose next() is one step under the GIL
+
+    def work() -> None:
+        for part in tickets:
+            run(bounds[part], bounds[part + 1])
+
+    pieces = [_Piece(work) for _ in helpers]
+    try:
+        for piece in pieces:
+            helpers[-1].start(piece)
+            helpers.pop()
+        work()
+    finally:
+        deque(tickets, maxlen=0)  # after an interruption nothing else is begun
+        _await(pieces)
+    for piece in pieces:
+        if piece.error is not None:
+            raise piece.error
 
 
 def split_rows(run: Callable[[Array, Array], None], src: Array, dst: Array, operations: int) -> None:
@@ -94,53 +106,103 @@ def split_rows(run: Callable[[Array, Array], None], src: Array, dst: Array, oper
     split(lambda begin, end: run(src[begin:end], dst[begin:end]), len(dst), operations * dst.size)
 
 
+class _Piece:
+    """What one helper does for one call."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.error: BaseException | None = None
+        self.helper: _Helper | None = None
+        """Set when the piece is in its hands."""
+        self.number = 0
+        """Of the pieces of the helper."""
+        self._work = work
+        self._done = False
+        self._signal: SimpleQueue[None] = SimpleQueue()
+
+    def do(self) -> None:
+        """Do the work, in the helper's thread."""
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - the caller raises it
+            self.error = error
+        self._done = True
+        self._signal.put(None)
+
+    def wait(self) -> None:
+        """Return when the work is done. May be interrupted and called again."""
+        if self.helper is not None and not self._done:
+            self.helper.look_out(self.number)
+            while not self._done:
+                self._signal.get()
+
+
+def _await(pieces: list[_Piece]) -> None:
+    """Wait for all pieces, even where that is interrupted: nobody may write when the call is over."""
+    interruption: BaseException | None = None
+    left = list(pieces)
+    while left:
+        try:
+            left[-1].wait()
+            left.pop()
+        except BaseException as error:  # noqa: BLE001 - raised when the others are done
+            interruption = error
+    if interruption is not None:
+        raise interruption
+
+
 class _Helper:
     """A thread that does one piece of work at a time."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
         from .compiled import handover
 
         self._handover = handover
         self._flags = np.zeros(16, np.int64)
         """Pieces given, and 64 bytes on, pieces done."""
         self._given, self._done = self._flags.ctypes.data, self._flags[8:].ctypes.data
-        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        self._number = 1
+        """Of the next piece."""
+        self._work: SimpleQueue[_Piece] = SimpleQueue()
+        threading.Thread(target=self._serve, name=f"npusim-kernel-{len(_helpers)}", daemon=True).start()
 
-    def start(self, work: Callable[[], None]) -> None:
-        """Hand work over; it has begun soon."""
-        self._work.put(work)
-        self._flags[0] += 1
+    def start(self, piece: _Piece) -> None:
+        """Hand a piece over; it has begun soon."""
+        number = piece.number = self._number
+        self._work.put(piece)
+        piece.helper = self
+        self._flags[0] = number
 
-    def finish(self) -> BaseException | None:
-        """Wait for the end of the work; what it raised."""
-        self._handover.await_flag(self._done, self._flags[0], _LOOKS)
-        return self._outcomes.get()
+    def look_out(self, number: int) -> None:
+        """Return when a piece is done, or after a moment."""
+        self._handover.await_flag(self._done, number, _LOOKS)
 
     def _serve(self) -> None:
-        for served in itertools.count():
-            self._handover.answer(self._done, self._given, served, _LOOKS, _SETTLE)
-            self._outcomes.put(_outcome(self._work.get()))
+        while True:
+            self._handover.answer(self._done, self._given, self._number - 1, _LOOKS, _SETTLE)
+            self._work.get().do()
+            self._number += 1
+            _idle.add(self)
 
 
-def _outcome(work: Callable[[], Any]) -> BaseException | None:
-    try:
-        work()
-    except BaseException as error:  # noqa: BLE001 - the caller raises it
-        return error
-    return None
-
-
-@cache
-def _helper(number: int) -> _Helper:
-    return _Helper(f"npusim-kernel-{number}")
+def _take(helpers: list[_Helper], wanted: int) -> None:
+    """Append so many helpers: idle ones, and new ones while there are fewer; none where others have them all."""
+    while len(helpers) < wanted:
+        try:
+            helpers.append(_idle.pop())
+        except KeyError:
+            if len(_helpers) >= wanted:
+                return
+            try:
+                _helpers.append(_Helper())
+            except RuntimeError:  # no thread can be started: there are too many, or Python is about to end
+                return
+            helpers.append(_helpers[-1])
 
 
 def _forget() -> None:
     """A child process has no threads of its parent's."""
-    _calling[0] = threading.Lock()
-    _helper.cache_clear()
+    _helpers.clear()
+    _idle.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +50,14 @@ def test_a_keyword_has_one_type_and_one_default(word):
     assert len({x.annotation for x in found}) == 1
     # Raw accumulators need no multiplier, so that it may be left out where a kernel can deliver them.
     assert len({x.default for x in found if x.default is not x.empty}) <= 1
+
+
+ALL = [getattr(kernels, name) for name in kernels.__all__ if inspect.isfunction(getattr(kernels, name))]
+NO_KERNELS = (kernels.active, kernels.available, kernels.forced, kernels.set_threads, kernels.warmup)
+
+
+@pytest.mark.parametrize("kernel", [each for each in ALL if each not in NO_KERNELS])
+def test_the_page_names_every_kernel_and_keyword(kernel):
+    page = (Path(__file__).parents[2] / "docs/kernels.md").read_text()
+    named = set(re.findall(r"`(\w+)`", page))
+    assert {*keywords(kernel), kernel.__name__} <= named

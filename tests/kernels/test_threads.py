@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -124,3 +126,82 @@ def test_a_forked_process_has_threads_of_its_own(two_threads):
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+needs_alarm = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that interrupts")
+
+
+class Interrupted(Exception):
+    """What a signal raises in the main thread, as the interrupt key raises KeyboardInterrupt."""
+
+
+@pytest.fixture
+def alarm():
+    """Interrupts the main thread after so many seconds."""
+
+    def interrupt(signum, frame):
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@needs_alarm
+def test_a_call_interrupted_in_its_wait_ends_with_the_other_thread(two_threads, alarm):
+    """Or that thread would still write while the next call already counts on it."""
+    both, ended = threading.Barrier(2, timeout=60), []
+
+    def run(begin, end):
+        both.wait()
+        time.sleep(0 if is_main() else 0.3)
+        ended.append(begin)
+
+    for _ in range(3):
+        ended.clear()
+        alarm(0.1)
+        with pytest.raises(Interrupted):
+            threads.split(run, 2, threads.WORTHWHILE)
+        assert sorted(ended) == [0, 1]
+
+
+@needs_alarm
+def test_a_call_interrupted_in_its_own_part_begins_no_other(two_threads, alarm):
+    both, begun = threading.Barrier(2, timeout=60), []
+
+    def run(begin, end):
+        begun.append(begin)
+        if len(begun) <= 2:
+            both.wait()
+        time.sleep(60 if is_main() else 0.3)
+
+    alarm(0.1)
+    with pytest.raises(Interrupted):
+        threads.split(run, 6, 3 * threads.WORTHWHILE)
+    assert sorted(begun) == [0, 1]
+    time.sleep(0.4)
+    assert sorted(begun) == [0, 1]
+    test_both_threads_take_part(None)
+
+
+def test_where_no_thread_can_be_started_the_caller_does_all(two_threads, monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "_helpers", [])
+    monkeypatch.setattr(threads, "_idle", set())
+    monkeypatch.setattr(threading.Thread, "start", start)
+    calls: list[tuple[int, int]] = []
+    threads.split(lambda begin, end: calls.append((begin, end)), 37, 3 * threads.WORTHWHILE)
+    assert calls == [(0, 37)]
+
+
+@pytest.mark.parametrize("count", [1.5, "2", None])
+def test_a_number_of_threads_is_whole(count):
+    with pytest.raises(TypeError):
+        kernels.set_threads(count)
