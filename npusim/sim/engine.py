@@ -183,6 +183,7 @@ class Engine:
             env.run(until=max_cycles + 1)
         if not self.turns.satisfied:
             self._explain(NEVER if max_cycles is None else max_cycles)
+        self._retire = None  # an engine is full of cycles: whom it told would stay until they are collected
         return Timeline(
             begins=self._begins,
             starts=[lane.starts for lane in self._lanes],

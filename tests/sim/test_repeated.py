@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -9,7 +12,8 @@ from isa.assembler import assemble
 from isa.program import Program
 from isa.verify import Limits, check_bounds
 from npusim.config import load
-from npusim.sim import Job, Mode, decode, simulate
+from npusim.sim import Job, Mode, decode, run, simulate
+from npusim.sim.executor import Executor
 
 TEXT = """
 .program round_trip
@@ -70,3 +74,21 @@ def test_a_changed_stamp_makes_another_program():
     program = assemble(TEXT)
     assert program.with_stamp("x") != program
     assert program.instructions(4) == program.with_stamp("x").instructions(4)
+
+
+def test_memories_go_with_the_run(monkeypatch):
+    kept = []
+
+    class Watched(Executor):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            kept.append(weakref.ref(self))
+
+    monkeypatch.setattr(run, "Executor", Watched)
+    gc.disable()
+    try:
+        result = simulate(SMALL, job(assemble(TEXT)))
+        assert [reference() for reference in kept] == [None]
+    finally:
+        gc.enable()
+    assert np.array_equal(result.outputs["y"], X)
