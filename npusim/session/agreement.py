@@ -11,15 +11,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
-from npusim.axmodel import Axmodel
+from npusim.axmodel import OPERATOR, Axmodel
 from npusim.config import Hardware
 from npusim.errors import UsageError
 from npusim.graph import Graph, Tensor
+from npusim.graph.import_onnx import read_model
 from npusim.session.builder import ON_CPU_KEY, load_graph
 from npusim.session.call import call
 from npusim.session.inference import check_feeds
@@ -117,7 +119,8 @@ def check(
         report: told how much of the work is done, and what comes next.
 
     Raises:
-        UsageError: the file was not built from this model, or inputs that do not fit.
+        UsageError: the file was not built from this model, which is the float one or a built one, or inputs that do
+            not fit.
         ModelError, UnsupportedError: the model cannot be read.
     """
     tell = report or _silence
@@ -156,7 +159,9 @@ def _silence(share: float, stage: str) -> None:
 def _matching_graph(source: str | os.PathLike[str] | onnx.ModelProto, built: Axmodel) -> Graph:
     """The integer graph of the model, if its interface is that of the file under test."""
     shapes = {port.name: port.shape for port in built.inputs}
-    model = source if isinstance(source, onnx.ModelProto) else onnx.load(source, load_external_data=False)
+    model, _, _ = read_model(source if isinstance(source, onnx.ModelProto) else Path(source))
+    if any(node.op_type == OPERATOR for node in model.graph.node):
+        raise UsageError("a built model is compared with the ONNX file it came from: name that one as the model")
     if type_of(model) == FLOAT:
         raise UsageError("a float model has no integers to compare: name the quantized one, quant/quant_axmodel.onnx")
     described = _interface(model)

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 import npusim
 from isa.instruction import UNITS_PER_CORE, Unit
 from isa.instructions import Sync
-from npusim import graph
+from npusim import axmodel, graph
 from npusim.compiler import observe
 from npusim.errors import UsageError
 from npusim.session import agreement, probes
@@ -129,6 +129,21 @@ def test_outputs_in_the_middle_count_in_the_order_of_the_graph(several):
 def test_a_model_that_is_not_the_source_is_refused(chain, several_built):
     with pytest.raises(UsageError, match="was not built from this model: its inputs are"):
         check(chain, several_built.axmodel)
+
+
+@pytest.mark.parametrize("content", [b"# no model", b""], ids=["text", "nothing"])
+def test_a_file_that_is_no_model_is_refused_by_name(chain_built, tmp_path, content):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(graph.ModelError, match=r"model\.onnx: is not an ONNX model"):
+        check(path, chain_built.axmodel)
+
+
+def test_a_built_model_is_no_source(chain_built, tmp_path):
+    path = tmp_path / "compiled.axmodel"
+    axmodel.save(chain_built.axmodel, path)
+    with pytest.raises(UsageError, match="is compared with the ONNX file it came from"):
+        check(path, chain_built.axmodel)
 
 
 def test_another_shape_is_refused(chain, chain_built):
