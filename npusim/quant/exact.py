@@ -7,6 +7,9 @@ Without VNNI (or its like) onnxruntime multiplies u8 by s8 with ``vpmaddubsw``, 
 16 bits. There, constant s8 weights become u8 with zero points 128 higher: the same numbers, through kernels that are
 exact. Its own option for that, ``session.x64quantprecision``, misses weights of more than two axes and leaves a
 convolution of s8 activations without a kernel. Products of u8 with s8 tensors that are both computed stay inexact.
+
+On every CPU onnxruntime makes MatMulNBits of a float product whose weights are quantized, one with 16-bit activations
+for instance, and quantizes its activations anew, to 8 bits, unless told to multiply in float32.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 SILENT = 4
 """Log level: what onnxruntime has to say comes as an exception."""
+
+_FLOAT_ACTIVATIONS = "session.qdq_matmulnbits_accuracy_level", "1"
 
 _PLACES = {
     # operator: positions of the activation's zero point, of the weights and of their zero point
@@ -59,6 +64,7 @@ def _start(model: onnx.ModelProto | bytes, threads: int, optimized: bool) -> onn
     options: Any = onnxruntime.SessionOptions()
     options.log_severity_level = SILENT
     options.intra_op_num_threads = threads
+    options.add_session_config_entry(*_FLOAT_ACTIVATIONS)
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     content = model if isinstance(model, bytes) else model.SerializeToString()

@@ -66,3 +66,28 @@ def test_shifted_weights_are_the_same_numbers(integer):
 def test_weights_of_signed_activations_stay():
     model, _, _ = product(np.int8, batched=False, zero=0, integer=False)
     assert exact.with_unsigned_weights(model) == model
+
+
+@pytest.mark.parametrize("a_type", [np.uint16, np.int16])
+def test_activations_of_16_bits_keep_their_bits(a_type):
+    """In float32, where a sum may end a step beside; quantized to 8 bits, they would end thousands beside."""
+    rng = np.random.default_rng(0)
+    a = rng.integers(np.iinfo(a_type).min, np.iinfo(a_type).max, (32, 2048), a_type, endpoint=True)
+    b, zero = rng.integers(-127, 128, (2048, 32)).astype(np.int8), 30000 if a_type == np.uint16 else 0
+    value, dtype = helper.make_tensor_value_info, helper.np_dtype_to_tensor_dtype(np.dtype(a_type))
+    constants = {"az": np.array(zero, a_type), "one": np.float32(1), "step": np.float32(2.0**12), "b": b,
+                 "half": np.float32(0.5), "bz": np.int8(0)}  # fmt: skip
+    nodes = [
+        helper.make_node("DequantizeLinear", ["a", "one", "az"], ["ar"]),
+        helper.make_node("DequantizeLinear", ["b", "half", "bz"], ["br"]),
+        helper.make_node("MatMul", ["ar", "br"], ["yr"]),
+        helper.make_node("QuantizeLinear", ["yr", "step", "az"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [value("a", dtype, a.shape)], [value("y", dtype, None)],
+                              [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+                              )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    (found,) = exact.session(model).run(None, {"a": a})
+    expected = np.rint((a.astype(np.int64) - zero) @ b.astype(np.int64) / 2.0**13) + zero
+    expected = np.clip(expected, np.iinfo(a_type).min, np.iinfo(a_type).max)
+    assert np.abs(found - expected).max() <= 1
