@@ -37,8 +37,8 @@ each part does so anew."""
 
 _LOOKS = 500
 """Looks at a flag before a thread goes to sleep: some 0.5 ms."""
-_SETTLE = 200
-"""Rounds in which the caller reaches its own part: some 5 us."""
+_SETTLE = 400
+"""Rounds in which the caller reaches its own part: some 15 us."""
 
 _count = [1]
 _helpers: list[_Helper] = []
