@@ -97,7 +97,7 @@ def rescale(
 
 
 def quantize(
-    src: Array, dst: Array, *, scale: Any, zero: int = 0, low: int | None = None, high: int | None = None
+    src: Array, dst: Array, *, dst_scale: Any, dst_zero: int = 0, low: int | None = None, high: int | None = None
 ) -> None:
     """QuantizeLinear: float32 to 8- or 16-bit integers; NaN gives the smallest value, infinities saturate.
 
@@ -109,20 +109,20 @@ def quantize(
     low, high = limits(dst.dtype, low, high)
     if tier.active() is tier.Tier.NUMPY:
         with np.errstate(all="ignore"):
-            dst[...] = law.quantize(src, np.float32(scale), zero, low, high)
+            dst[...] = law.quantize(src, np.float32(dst_scale), dst_zero, low, high)
     elif dst.size:
-        _compiled().floats_to_any(src.view(np.uint8), dst.view(np.uint8), dst.itemsize, scale, zero, low, high)
+        _compiled().floats_to_any(src.view(np.uint8), dst.view(np.uint8), dst.itemsize, dst_scale, dst_zero, low, high)
 
 
-def dequantize(src: Array, dst: Array, *, scale: Any, zero: int = 0) -> None:
+def dequantize(src: Array, dst: Array, *, src_scale: Any, src_zero: int = 0) -> None:
     """DequantizeLinear: integers of 8, 16 or 32 bits to float32. See ``requantize`` for shapes and errors."""
     if src.dtype not in ALL_KINDS or dst.dtype != np.float32:
         raise ValueError(f"{src.dtype} to {dst.dtype}; wanted integers to float32")
     src, dst = as_rows(src, dst)
     if tier.active() is tier.Tier.NUMPY:
-        dst[...] = law.dequantize(src, np.float32(scale), zero)
+        dst[...] = law.dequantize(src, np.float32(src_scale), src_zero)
     elif dst.size:
-        _compiled().any_to_floats(src.view(np.uint8), dst.view(np.uint8), ALL_KINDS[src.dtype], scale, zero)
+        _compiled().any_to_floats(src.view(np.uint8), dst.view(np.uint8), ALL_KINDS[src.dtype], src_scale, src_zero)
 
 
 def _require_activations(src: Array, dst: Array) -> None:

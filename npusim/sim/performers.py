@@ -149,13 +149,13 @@ def _rescale(i: Any, src: Array, head: Array, dst: Array) -> None:
 @executes(Quantize)
 def _quantize(i: Any, src: Array, head: Array, dst: Array) -> None:
     p = parameters.parse(head, i.params, i.dst_type)
-    kernels.quantize(src, dst, scale=p.factor, zero=p.zero, low=p.low, high=p.high)
+    kernels.quantize(src, dst, dst_scale=p.factor, dst_zero=p.zero, low=p.low, high=p.high)
 
 
 @executes(Dequantize)
 def _dequantize(i: Any, src: Array, head: Array, dst: Array) -> None:
     p = parameters.parse(head, i.params, DType.F32)
-    kernels.dequantize(src, dst, scale=p.factor_a, zero=p.zero_a)
+    kernels.dequantize(src, dst, src_scale=p.factor_a, src_zero=p.zero_a)
 
 
 @executes(MaxPool)

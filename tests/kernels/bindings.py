@@ -114,14 +114,14 @@ def _rescale(i, memory):
 @binds(I.Quantize)
 def _quantize(i, memory):
     p = _head(i, memory)
-    kernels.quantize(memory.view(i.reads()[0]), memory.view(i.writes()[0]), scale=p.factor, zero=p.zero, low=p.low,
-                     high=p.high)  # fmt: skip
+    src, dst = memory.view(i.reads()[0]), memory.view(i.writes()[0])
+    kernels.quantize(src, dst, dst_scale=p.factor, dst_zero=p.zero, low=p.low, high=p.high)
 
 
 @binds(I.Dequantize)
 def _dequantize(i, memory):
     p = _head(i, memory)
-    kernels.dequantize(memory.view(i.reads()[0]), memory.view(i.writes()[0]), scale=p.factor_a, zero=p.zero_a)
+    kernels.dequantize(memory.view(i.reads()[0]), memory.view(i.writes()[0]), src_scale=p.factor_a, src_zero=p.zero_a)
 
 
 @binds(I.LayerNorm)

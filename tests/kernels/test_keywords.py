@@ -19,7 +19,7 @@ ORDER = (
 
 PRODUCTS = (kernels.conv, kernels.conv_transpose, kernels.depthwise, kernels.matmul)
 OTHERS = (kernels.max_pool, kernels.average_pool, kernels.global_average_pool, kernels.resize, kernels.requantize,
-          kernels.rescale)  # fmt: skip
+          kernels.rescale, kernels.quantize, kernels.dequantize)  # fmt: skip
 
 
 def keywords(kernel):
