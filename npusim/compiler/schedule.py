@@ -23,6 +23,8 @@ from .plan import Compute, Plan, Step, Transfer
 BOX_PAIRS = 1 << 14
 """Pairs of strided accesses remembered; the tiles of a layer, and equal layers, share a few."""
 
+_start, _end = itemgetter(0), itemgetter(1)  # of a range
+
 DRAM_AND_PATH = (Load, Multicast, Send, Store)
 BoxDims = tuple[tuple[int, int], ...]
 Memory = tuple[int, int]
@@ -113,9 +115,6 @@ def _include(ranges: list[tuple[int, int]], low: int, high: int) -> None:
     if first < last:
         low, high = min(low, ranges[first][0]), max(high, ranges[last - 1][1])
     ranges[first:last] = [(low, high)]
-
-
-_start, _end = itemgetter(0), itemgetter(1)
 
 
 def place(steps: Iterable[Step], addresses: dict[str, tuple[int, int]]) -> list[Placed]:
