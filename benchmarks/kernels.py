@@ -5,7 +5,8 @@ more. Multiply-accumulates are also held against a register-only loop of the bes
 (``vpdpbusd`` with VNNI, else pairs of 16-bit products), measured in the same rounds.
 Prints a table and writes ``{"rows": [{kernel, shape, threads, gops, share_of_peak, ratio_to_onnxruntime, peer}]}``;
 ``gops`` counts a multiply-accumulate as two operations and an element of any other kernel as one. With several threads
-each kernel runs with one in the same rounds, too: ``ratio_to_one_thread``.
+each kernel runs with one in the same rounds, too: ``ratio_to_one_thread``; calls follow one another, so that our
+threads are awake, and what it costs to hand work to them is measured first.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from numba.extending import intrinsic
 from benchmarks import peers, swin_t
 from isa import law
 from npusim import kernels
+from npusim.kernels import threads
 from npusim.kernels.compiled import emit, pairs
 
 Array = np.ndarray[Any, Any]
@@ -125,6 +127,7 @@ class Stopwatch:
     def _time(self, run: Run, repeats: int) -> float:
         if self._clock is time.perf_counter:
             time.sleep(IDLE_SECONDS)
+            run()  # wakes its own threads
         start = self._clock()
         for _ in range(repeats):
             run()
@@ -332,6 +335,17 @@ def measure(cases: Iterator[Case], threads: int, rounds: int) -> Iterator[Row]:
                   ratio_to_one_thread=_ratio(alone, ours), peer=case.peer)  # fmt: skip
 
 
+def handover_microseconds(idle_seconds: float, rounds: int = 200) -> float:
+    """Median time of a kernel call that has nothing to do but to share that with other threads, after an idle time."""
+    times = []
+    for _ in range(rounds):
+        time.sleep(idle_seconds)
+        start = time.perf_counter()
+        threads.split(lambda *_: None, 2, threads.WORTHWHILE)
+        times.append(time.perf_counter() - start)
+    return sorted(times)[rounds // 2] * 1e6
+
+
 def _ratio(theirs: float, ours: float) -> float | None:
     """How many times as fast ours is; None where theirs was not measured."""
     return theirs / ours if theirs < float("inf") else None
@@ -351,6 +365,9 @@ def main() -> None:
     rng, rows = np.random.default_rng(0), []
     print(f"kernels: {kernels.active().value}; peak: a register-only loop of multiply-adds, {PEAK_LOOP}")
     several = arguments.threads > 1
+    if several:
+        awake, asleep = handover_microseconds(0), handover_microseconds(IDLE_SECONDS)
+        print(f"handing work over and waiting for its end: {awake:.0f} us, {asleep:.0f} us to threads that sleep")
     print(f"{'kernel':13}{'shape':36}{'us':>9}{'Gop/s':>8}{'peak':>7}{'x one' if several else '':>7}{'ratio':>7}  peer")
     for family in arguments.only or FAMILIES:
         for row in measure(FAMILIES[family](rng, runtime), arguments.threads, arguments.rounds):

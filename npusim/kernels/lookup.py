@@ -15,7 +15,7 @@ from .operands import KINDS, Array, as_rows
 from .threads import split_rows
 
 OPERATIONS = 15
-"""Multiply-adds that take as long as an element."""
+"""Operations of a product that take as long as an element, on AVX2: when threads are worth it."""
 
 
 def lookup(src: Array, table: Array, dst: Array) -> None:

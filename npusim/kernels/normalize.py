@@ -20,7 +20,7 @@ MAX_LENGTH = 1 << 14
 """Rows are shorter than this, so that n * sum(q^2) of 16-bit elements fits 64 bits."""
 
 NORM_OPERATIONS, SOFTMAX_OPERATIONS = 80, 160
-"""Multiply-adds that take as long as an element."""
+"""Operations of a product that take as long as an element, on AVX2: when threads are worth it."""
 
 _NO_OFFSET = np.empty(0, np.float32)
 
